@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from monitor.cli.scoring import Ask, ScoreFile, with_progress
+from monitor.benchmarks.scores import Ask, ScoreFile
+from monitor.cli.console import with_progress
 from monitor.config import Settings, load_settings
 from monitor.domain.errors import InvalidInput, InvalidSettings
 from monitor.domain.judgement import JudgeIdentity
@@ -109,7 +110,7 @@ def _score(name: Calibrated, settings: Settings, rows: Sequence[Row], limit: int
     # The screen is fast enough for every row.
     asked = rows if name is Calibrated.SCREEN or limit is None else rows[:limit]
     with _judge(name, settings) as (identity, ask):
-        scores = [kept.get_or_ask(identity, row, ask) for row in with_progress(asked, f"{name.value} scores")]
+        scores = [kept.get_or_ask(identity, row, ask).score for row in with_progress(asked, f"{name.value} scores")]
     return _Scored(identity, [*scores, *[None] * (len(rows) - len(asked))])
 
 

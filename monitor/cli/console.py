@@ -1,9 +1,13 @@
 """How tables look, and how wide they are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+
+Item = TypeVar("Item")
 
 _PIPE_WIDTH = 200
 
@@ -22,3 +26,9 @@ def wide_console() -> Console:
     """Standard output; wide enough for every table when it goes to a file or a pipe."""
     console = Console()
     return console if console.is_terminal else Console(width=_PIPE_WIDTH)
+
+
+def with_progress(items: Sequence[Item], title: str) -> Iterator[Item]:
+    """The same items, with a bar on standard error while that is a terminal."""
+    console = Console(stderr=True)
+    yield from track(items, description=title, console=console, transient=True, disable=not console.is_terminal)

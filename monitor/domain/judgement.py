@@ -1,6 +1,7 @@
 """What one judge says about one trace."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -87,13 +88,42 @@ class Usage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Passage:
+    """A stretch of one document: character offsets in its text, end exclusive."""
+
+    document_id: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """What a judge reads in one go, of documents that do not fit whole.
+
+    Attributes:
+        passages: in the documents' order.
+        raw_score: log-odds of *hallucinated* with only this window to support the answer; None for a window that
+            the budget left unread.
+    """
+
+    passages: tuple[Passage, ...]
+    raw_score: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Opinion:
-    """A judge's own word, before calibration: `raw_score` is its log-odds of *hallucinated*, on its own scale."""
+    """A judge's own word, before calibration.
+
+    Attributes:
+        raw_score: its log-odds of *hallucinated*, on its own scale.
+        windows: how the documents were read where they did not fit whole; empty when they did.
+    """
 
     raw_score: float
     unsupported: tuple[UnsupportedSpan, ...] = ()
     reasoning: str | None = None
     usage: Usage = Usage()
+    windows: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +143,17 @@ class Judge(Protocol):
 
     def judge(self, trace: Trace, *, deadline_seconds: float) -> Opinion | CouldNotJudge:
         """Judge one trace within the deadline. Blocks; raises nothing for a trace's sake."""
+
+
+class BatchJudge(Protocol):
+    """The port of local judges that are cheapest in batches."""
+
+    @property
+    def identity(self) -> JudgeIdentity:
+        """Who judges, exactly."""
+
+    def judge_many(self, traces: Sequence[Trace], *, deadline_seconds: float) -> list[Opinion | CouldNotJudge]:
+        """One result a trace, in order. No trace waits longer than the deadline; what is late could not be judged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
-from monitor.domain.judgement import CouldNotJudge, Judge, JudgeIdentity, Judgement, Opinion, Unjudgeable
+from monitor.domain.judgement import BatchJudge, CouldNotJudge, Judge, JudgeIdentity, Judgement, Opinion, Unjudgeable
 from monitor.domain.trace import Origin, Trace
 from monitor.domain.verdict import FAITHFULNESS, Assessment, Label, Verdict
 from monitor.judging.calibration import Calibration
@@ -26,17 +25,6 @@ from monitor.routing.policy import Choice, EdgeUse, Policy
 log = logging.getLogger(__name__)
 
 Result = Opinion | CouldNotJudge
-
-
-class BatchJudge(Protocol):
-    """A judge that is cheapest in batches."""
-
-    @property
-    def identity(self) -> JudgeIdentity:
-        """Who judges, exactly."""
-
-    def judge_many(self, traces: Sequence[Trace]) -> list[Result]:
-        """One result a trace, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +102,7 @@ class Cascade:
 
     def _screen_results(self, screen: BatchJudge, traces: Sequence[Trace]) -> list[Result]:
         try:
-            return screen.judge_many(traces)
+            return screen.judge_many(traces, deadline_seconds=self._edge_deadline)
         except Exception as error:  # noqa: BLE001 - whatever a judge throws must not take the batch with it
             if len(traces) == 1:
                 return [self._judge_error(screen.identity, error)]

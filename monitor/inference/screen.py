@@ -66,12 +66,20 @@ class Screen:
         """Who judges, exactly. In place of a prompt, the digest of the features' names and revision."""
         return self._identity
 
-    def judge(self, trace: Trace, *, deadline_seconds: float) -> Opinion | CouldNotJudge:  # noqa: ARG002 - never waits
-        """Judge one trace. The work is bounded by the trace's length, so no deadline is watched."""
-        return self.judge_many([trace])[0]
+    def judge(self, trace: Trace, *, deadline_seconds: float) -> Opinion | CouldNotJudge:
+        """Judge one trace; see `judge_many`."""
+        return self.judge_many([trace], deadline_seconds=deadline_seconds)[0]
 
-    def judge_many(self, traces: Sequence[Trace]) -> list[Opinion | CouldNotJudge]:
-        """One result a trace, in order; the model sees them as one batch."""
+    def judge_many(
+        self,
+        traces: Sequence[Trace],
+        *,
+        deadline_seconds: float,  # noqa: ARG002 - never waits
+    ) -> list[Opinion | CouldNotJudge]:
+        """One result a trace, in order; the model sees them as one batch.
+
+        The work is bounded by the traces' length and takes milliseconds, so no deadline is watched.
+        """
         found = [_look_up(trace) for trace in traces]
         readable = [(trace, one) for trace, one in zip(traces, found, strict=True) if isinstance(one, Support)]
         opinions = iter(self._opinions(readable))

@@ -44,8 +44,8 @@ class ScoreInAnswer:
             return CouldNotJudge(reason=Unjudgeable(word))
         return Opinion(raw_score=float(word), unsupported=(SPAN,) if self.identity.tier is Tier.SCREEN else ())
 
-    def judge_many(self, traces: Sequence[Trace]) -> list[Opinion | CouldNotJudge]:
-        return [self.judge(trace, deadline_seconds=1.0) for trace in traces]
+    def judge_many(self, traces: Sequence[Trace], *, deadline_seconds: float) -> list[Opinion | CouldNotJudge]:
+        return [self.judge(trace, deadline_seconds=deadline_seconds) for trace in traces]
 
 
 def fitted(judge: ScoreInAnswer, **changes: object) -> JudgeCalibration:

@@ -83,7 +83,7 @@ def test_a_batch_gives_each_trace_what_it_gets_alone_in_order(screen):
         trace("Yes."),
     ]
 
-    together = screen.judge_many(batch)
+    together = screen.judge_many(batch, deadline_seconds=1.0)
     alone = [judge(screen, one) for one in batch]
 
     assert [type(result) for result in together] == [Opinion, CouldNotJudge, Opinion, CouldNotJudge]
@@ -93,7 +93,7 @@ def test_a_batch_gives_each_trace_what_it_gets_alone_in_order(screen):
             assert one.unsupported == other.unsupported
         else:
             assert one == other
-    assert screen.judge_many([]) == []
+    assert screen.judge_many([], deadline_seconds=1.0) == []
 
 
 def test_nothing_in_the_text_speaks_to_the_judge(screen):
