@@ -4,7 +4,8 @@ import pytest
 
 from monitor.domain.errors import InvalidSettings
 from monitor.domain.trace import Document, Trace
-from monitor.judging.prompts import LYNX, PROMPTS, neutralise, prompt_family
+from monitor.judging.neutralise import neutralise
+from monitor.judging.prompts import LYNX, PROMPTS, prompt_family
 
 
 def trace(question="Who?", documents=("Ada wrote it.",), answer="Ada."):
