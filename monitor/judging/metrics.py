@@ -51,6 +51,28 @@ def balanced_accuracy(predicted: ArrayLike, labels: Labels) -> float:
     return float((called[positive].mean() + (1.0 - called[~positive]).mean()) / 2.0)
 
 
+def accuracy(predicted: ArrayLike, labels: Labels) -> float:
+    """Share of the rows that were predicted right.
+
+    Raises:
+        ValueError: there are no rows, or the lengths differ.
+    """
+    called, positive = _aligned(predicted, labels)
+    return float((called.astype(bool) == positive).mean())
+
+
+def f1(predicted: ArrayLike, labels: Labels) -> float:
+    """Harmonic mean of precision and recall of *hallucinated*; 0 where nothing was caught.
+
+    Raises:
+        ValueError: there are no rows, or the lengths differ.
+    """
+    called, positive = _aligned(predicted, labels)
+    caught = float(called[positive].sum())
+    named = float(called.sum() + positive.sum())
+    return 2.0 * caught / named if named else 0.0
+
+
 def brier(probabilities: ArrayLike, labels: Labels) -> float:
     """Mean squared difference between probability and outcome (Brier 1950); 0 is perfect.
 

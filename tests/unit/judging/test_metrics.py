@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, f1_score, roc_auc_score
 
-from monitor.judging.metrics import auroc, balanced_accuracy, brier, ece
+from monitor.judging.metrics import accuracy, auroc, balanced_accuracy, brier, ece, f1
 
 
 @pytest.fixture(params=range(5))
@@ -21,6 +21,17 @@ def test_balanced_accuracy_is_scikit_learns(rows):
     scores, labels = rows
 
     assert balanced_accuracy(scores > 0.5, labels) == pytest.approx(balanced_accuracy_score(labels, scores > 0.5))
+
+
+def test_accuracy_and_f1_are_scikit_learns(rows):
+    scores, labels = rows
+    assert accuracy(scores > 0.5, labels) == pytest.approx(accuracy_score(labels, scores > 0.5))
+    assert f1(scores > 0.5, labels) == pytest.approx(f1_score(labels, scores > 0.5))
+
+
+def test_f1_of_nothing_caught_is_nought():
+    assert f1([False, False], [True, False]) == 0
+    assert f1([False, False], [False, False]) == 0
 
 
 def test_brier_is_scikit_learns(rows):
@@ -43,7 +54,7 @@ def test_one_label_alone_is_refused(metric, label):
         metric([0.1, 0.9], [label, label])
 
 
-@pytest.mark.parametrize("metric", [auroc, balanced_accuracy, brier, ece])
+@pytest.mark.parametrize("metric", [accuracy, auroc, balanced_accuracy, brier, ece, f1])
 def test_scores_and_labels_must_be_as_many_and_some(metric):
     with pytest.raises(ValueError, match="one each"):
         metric([0.1], [True, False])
