@@ -53,12 +53,17 @@ def _rows(path: Path, content: bytes) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            yield _row(name, json.loads(line))
+            yield as_row(name, json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidInput(f"{path}, line {number}: not a labelled row: {error!r}") from error
 
 
-def _row(file: str, raw: dict[str, Any]) -> Row:
+def as_row(file: str, raw: dict[str, Any]) -> Row:
+    """One JSON object of a labelled file as a row.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is none.
+    """
     label = raw["label"]
     if label not in {"PASS", "FAIL"}:
         raise ValueError(f"label is {label!r}; PASS or FAIL are allowed")
