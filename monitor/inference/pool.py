@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import Enum
 
@@ -98,7 +98,7 @@ class PoolJudge:
         self._prompt = prompt_family(settings.prompt)
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._breaker = CircuitBreaker(failures=settings.breaker_failures, reset_seconds=settings.breaker_reset_seconds)
-        self._asking = Asking()
+        self._asking = Asking.of(self._prompt)
         self._headers = {"content-type": "application/json", "accept": "application/json"}
         if settings.api_key is not None:
             self._headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
@@ -157,7 +157,11 @@ class PoolJudge:
             answer = await self._call(request_body(message, self._prompt, self._settings, asking))
             if answer.status == _OK:
                 self._remember(asking)
-                return read_answer(answer.body, self._prompt, self._settings)
+                said = read_answer(answer.body, self._prompt, self._settings, asking)
+                if said is not None:
+                    return said
+                asking = replace(asking, first_token=False)
+                continue
             if is_too_long(answer.body):
                 return CouldNotJudge(reason=Unjudgeable.TOO_LONG, detail=_reported(answer))
             refusal = _reported(answer)
@@ -174,7 +178,7 @@ class PoolJudge:
     def _remember(self, asking: Asking) -> None:
         # Only what was accepted is remembered: a refusal may be the trace's fault and not the form's.
         if asking != self._asking:
-            log.info("the pool accepts %s, logprobs=%s", asking.form.name, asking.logprobs)
+            log.info("the pool accepts %s, top_logprobs=%s", asking.form.name, asking.top_logprobs)
             self._asking = asking
 
     async def _call(self, body: bytes) -> HttpAnswer:

@@ -1,26 +1,35 @@
 """The pool's messages: what is asked of an OpenAI-compatible chat API, and what its answer says.
 
-Self-hosted servers differ in what they accept, so there are four ways to ask for JSON, strictest first. Servers
-also differ in whether they give log-probabilities; without them a verdict's score is a fixed log-odds.
+Self-hosted servers differ in what they accept, so there are four ways to ask for JSON, strictest first. vLLM and
+SGLang take the first (xgrammar behind both; vLLM's older `guided_json` is gone since its v0.12.0), llama-cpp-python
+the second. A family that answers with a bare word needs none: one token is asked for, and the verdict's log-odds
+are read from its alternatives, so that the server computes the prompt and nothing else.
+Servers also differ in whether they give log-probabilities; without them a verdict's score is a fixed log-odds.
 """
 
 import json
-import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
 from monitor.config import PoolSettings
 from monitor.domain.judgement import CouldNotJudge, Opinion, Unjudgeable, Usage
 from monitor.domain.verdict import Label
-from monitor.judging.parsing import ParsedReply, parse_reply
+from monitor.inference.pool_logprobs import reply_tokens, verdict_first_log_odds, verdict_log_odds
+from monitor.judging.parsing import parse_reply
 from monitor.judging.prompts import PromptFamily
 
 VERDICT_LOG_ODDS = 2.0
 """Score of a verdict without log-probabilities: its sign is the verdict, its size says nothing."""
 
-_TOP_LOGPROBS = 10
+_MOST_LOGPROBS = 20
+"""As many as OpenAI's API allows, and vLLM by default (`--max-logprobs`)."""
+
+_FEWER_LOGPROBS = 5
+_WORD_TOKENS = 16
+"""Room for a bare word where its first token says nothing: blanks, quotes, an `Answer:`, an empty thought."""
+
 _TOO_LONG = re.compile(r"context.{0,3}(?:length|window|size)|too many tokens|prompt is too long", re.IGNORECASE)
 
 _REFUSALS = frozenset({400, 413, 415, 422})
@@ -46,15 +55,31 @@ class Asking:
     """How a server is asked; what it last accepted is remembered."""
 
     form: ReplyForm = ReplyForm.JSON_SCHEMA
-    logprobs: bool = True
+    top_logprobs: int = _MOST_LOGPROBS
+    first_token: bool = True
+    """Whether a bare word's first token is enough; else some more are asked for and the word is looked for."""
+
+    @classmethod
+    def of(cls, family: PromptFamily) -> "Asking":
+        """How to ask a server of which nothing is known yet."""
+        return cls(form=ReplyForm.TEXT if family.json_keys is None else ReplyForm.JSON_SCHEMA)
+
+    @property
+    def logprobs(self) -> bool:
+        """Whether log-probabilities are asked for."""
+        return self.top_logprobs > 0
 
     def after_refusal(self, body: bytes) -> "Asking | None":
         """The next thing to try after a refusal with this body, or None when nothing is left."""
         if self.logprobs and b"logprob" in body and not _FORM.search(body):
-            return Asking(form=self.form, logprobs=False)
+            return self._with_fewer_logprobs()
         if self.form is not ReplyForm.TEXT:
-            return Asking(form=ReplyForm(self.form + 1), logprobs=self.logprobs)
-        return Asking(form=ReplyForm.TEXT, logprobs=False) if self.logprobs else None
+            return replace(self, form=ReplyForm(self.form + 1))
+        return replace(self, top_logprobs=0) if self.logprobs else None
+
+    def _with_fewer_logprobs(self) -> "Asking":
+        # A server may allow some, and fewer than we would like.
+        return replace(self, top_logprobs=_FEWER_LOGPROBS if self.top_logprobs > _FEWER_LOGPROBS else 0)
 
 
 def reply_schema(family: PromptFamily) -> dict[str, Any]:
@@ -72,19 +97,26 @@ def reply_schema(family: PromptFamily) -> dict[str, Any]:
 
 
 def request_body(message: str, family: PromptFamily, settings: PoolSettings, asking: Asking) -> bytes:
-    """One greedy chat completion, as UTF-8 JSON."""
+    """One greedy chat completion, as UTF-8 JSON. What all traces share comes first, for the server's prefix cache."""
+    instructions = [{"role": "system", "content": family.system}] if family.system else []
     body: dict[str, Any] = {
         "model": settings.model,
-        "messages": [{"role": "user", "content": message}],
+        "messages": [*instructions, {"role": "user", "content": message}],
         "temperature": 0.0,
-        "max_tokens": settings.max_tokens,
+        "max_tokens": _most_tokens(family, settings, asking),
         "stream": False,
     }
     if asking.logprobs:
-        body |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
+        body |= {"logprobs": True, "top_logprobs": asking.top_logprobs}
     if (wanted := _response_format(family, asking.form)) is not None:
         body["response_format"] = wanted
     return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _most_tokens(family: PromptFamily, settings: PoolSettings, asking: Asking) -> int:
+    if family.json_keys is not None:
+        return settings.max_tokens
+    return 1 if asking.logprobs and asking.first_token else min(_WORD_TOKENS, settings.max_tokens)
 
 
 def _response_format(family: PromptFamily, form: ReplyForm) -> dict[str, Any] | None:
@@ -116,22 +148,31 @@ def is_too_long(body: bytes) -> bool:
     return _TOO_LONG.search(body[:4096].decode(errors="replace")) is not None
 
 
-def read_answer(body: bytes, family: PromptFamily, settings: PoolSettings) -> Opinion | CouldNotJudge:
-    """What a 200 says: an opinion, or UNPARSEABLE with the reply's end for whoever looks into it."""
+def read_answer(
+    body: bytes, family: PromptFamily, settings: PoolSettings, asking: Asking
+) -> Opinion | CouldNotJudge | None:
+    """What a 200 says: an opinion, or UNPARSEABLE with the reply's end for whoever looks into it.
+
+    None where the one token that was asked for is no answer: ask for more (`first_token=False`).
+    """
     try:
         answer = json.loads(body)
         choice = answer["choices"][0]
         reply = choice["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return CouldNotJudge(reason=Unjudgeable.UNPARSEABLE, detail=f"not a chat completion: {_excerpt(body)}")
+    usage = _usage(answer.get("usage"), settings)
+    if family.json_keys is None and asking.logprobs and asking.first_token:
+        score = verdict_first_log_odds(reply_tokens(choice), family)
+        return None if score is None else Opinion(raw_score=score, usage=usage)
     parsed = parse_reply(reply, family) if isinstance(reply, str) else None
     if parsed is None:
         cut = " (cut off)" if choice.get("finish_reason") == "length" else ""
         return CouldNotJudge(reason=Unjudgeable.UNPARSEABLE, detail=f"no verdict{cut} in …{str(reply)[-200:]!r}")
-    score = _score_from_logprobs(choice.get("logprobs"), family, parsed.label)
+    score = verdict_log_odds(reply_tokens(choice), family, label=parsed.label)
     if score is None:
         score = VERDICT_LOG_ODDS if parsed.label is Label.HALLUCINATED else -VERDICT_LOG_ODDS
-    return Opinion(raw_score=score, reasoning=parsed.reasoning, usage=_usage(answer.get("usage"), settings))
+    return Opinion(raw_score=score, reasoning=parsed.reasoning, usage=usage)
 
 
 def _excerpt(body: bytes) -> str:
@@ -147,44 +188,3 @@ def _usage(reported: Any, settings: PoolSettings) -> Usage:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and value >= 0 else 0
-
-
-def _score_from_logprobs(reported: Any, family: PromptFamily, label: Label) -> float | None:
-    """Log-odds of the two verdicts at the token where the reply's verdict begins; None when they cannot be had."""
-    try:
-        tokens = reported["content"]
-        texts = [str(token["token"]) for token in tokens]
-        parsed = parse_reply("".join(texts), family)
-        if parsed is None or parsed.label is not label:
-            return None
-        return _log_odds_at(tokens, texts, parsed, family)
-    except (KeyError, TypeError, ValueError, IndexError):
-        return None
-
-
-def _log_odds_at(tokens: list[Any], texts: list[str], parsed: ParsedReply, family: PromptFamily) -> float | None:
-    position, begins = 0, 0
-    while begins + len(texts[position]) <= parsed.score_start:
-        begins += len(texts[position])
-        position += 1
-    lead = texts[position][: parsed.score_start - begins]
-    said = tokens[position]
-    alternatives = {str(other["token"]): float(other["logprob"]) for other in said.get("top_logprobs") or []}
-    alternatives.setdefault(texts[position], float(said["logprob"]))
-    sides: dict[str, list[float]] = {family.faithful: [], family.hallucinated: []}
-    for text, logprob in alternatives.items():
-        rest = text.removeprefix(lead) if text.startswith(lead) else ""
-        for word, found in sides.items():
-            if rest and (word.upper().startswith(rest.upper()) or rest.upper().startswith(word.upper())):
-                found.append(logprob)
-    # A verdict that is not among the alternatives is at most as likely as the least likely of them.
-    floor = min(alternatives.values())
-    if not math.isfinite(floor) or not any(sides.values()):
-        return None
-    faithful, hallucinated = (_log_sum(found) if found else floor for found in sides.values())
-    return hallucinated - faithful
-
-
-def _log_sum(logprobs: list[float]) -> float:
-    top = max(logprobs)
-    return top + math.log(sum(math.exp(logprob - top) for logprob in logprobs))

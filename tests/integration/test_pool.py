@@ -160,6 +160,53 @@ def test_the_score_is_read_from_the_log_probabilities_of_the_verdict(server, tok
     assert opinion.raw_score == pytest.approx(score)
 
 
+def test_a_bare_word_costs_one_token_and_gives_its_log_odds(server):
+    top = {"No": -0.2, "Yes": -1.9, " No": -6.0}
+    server.answer = lambda _body, _number: completion("No", logprobs=logprobs(("No", top)), finish_reason="length")
+    (opinion,), _ = judge_all(settings(server, prompt="support"))
+    assert isinstance(opinion, Opinion)
+    assert opinion.raw_score == pytest.approx(1.703, abs=0.001)
+    (asked,) = server.bodies
+    assert (asked["max_tokens"], asked["top_logprobs"], asked["temperature"]) == (1, 20, 0.0)
+    assert "response_format" not in asked
+
+
+def test_a_bare_word_is_waited_for_where_a_blank_comes_first(server):
+    def thinks(body, _number):
+        if body["max_tokens"] == 1:
+            return completion("\n", logprobs=logprobs(("\n", {"\n": 0.0})))
+        said = ("\n", {"\n": 0.0}), ("Yes", {"Yes": -0.1, "No": -2.4})
+        return completion("\nYes", logprobs=logprobs(*said))
+
+    server.answer = thinks
+    opinions, _ = judge_all(settings(server, prompt="support", max_attempts=1), count=2)
+    assert [opinion.raw_score for opinion in opinions] == [pytest.approx(-2.3)] * 2
+    assert [body["max_tokens"] for body in server.bodies] == [1, 16, 16]
+
+
+def test_a_bare_word_without_log_probabilities_is_a_fixed_score(server):
+    server.answer = lambda body, _number: (
+        JSONResponse({"error": {"message": "logprobs is not supported"}}, 500)
+        if "logprobs" in body
+        else completion("No.")
+    )
+    opinions, _ = judge_all(settings(server, prompt="support", max_attempts=1), count=2)
+    assert [opinion.raw_score for opinion in opinions] == [2.0, 2.0]
+    assert [body.get("top_logprobs") for body in server.bodies] == [20, 5, None, None]
+
+
+def test_a_server_that_allows_fewer_log_probabilities_is_asked_for_fewer(server):
+    def at_most_five(body, _number):
+        if body["top_logprobs"] > 5:
+            return JSONResponse({"error": {"message": "Requested sample logprobs of 20, which is above 5"}}, 400)
+        return completion("Yes", logprobs=logprobs(("Yes", {"Yes": -0.1, "No": -2.4})))
+
+    server.answer = at_most_five
+    (opinion,), pool = judge_all(settings(server, prompt="support", max_attempts=1))
+    assert opinion.raw_score == pytest.approx(-2.3)
+    assert pool.asking.top_logprobs == 5
+
+
 def test_forms_are_negotiated_and_remembered(server):
     def only_text(body, _number):
         if "response_format" in body:
@@ -399,6 +446,17 @@ def test_a_real_server_gives_real_verdicts(llama_server):
     assert abs(first.raw_score) != 2.0  # read from log-probabilities
     assert second.raw_score == pytest.approx(first.raw_score, abs=0.05)
     assert pool.asking.form is ReplyForm.JSON_OBJECT_WITH_SCHEMA
+
+
+@pytest.mark.gguf
+def test_a_real_server_gives_the_log_odds_of_a_bare_word(llama_server):
+    (first, second), pool = judge_all(llama_server.model_copy(update={"prompt": "support"}), count=2)
+    assert isinstance(first, Opinion)
+    assert abs(first.raw_score) != 2.0
+    # The same prompt again is answered from the same logits.
+    assert second.raw_score == first.raw_score
+    assert first.usage.completion_tokens == 1
+    assert pool.asking.first_token
 
 
 @pytest.mark.gguf
