@@ -60,14 +60,22 @@ def bootstrap(
     """
     numbers, positive = np.asarray(values, dtype=np.float64), np.asarray(labels, dtype=bool)
     estimate = metric(numbers, positive)
+    return interval(estimate, draws(metric, numbers, positive, seed=seed, samples=samples, strata=strata), level=level)
+
+
+def draws(
+    metric: Metric,
+    values: Floats,
+    labels: NDArray[np.bool_],
+    *,
+    seed: int,
+    samples: int,
+    strata: Sequence[object] | None = None,
+) -> Floats:
+    """The metric in each resample, for those who combine several before they take an interval; see `bootstrap`."""
     weighted = _WEIGHTED.get(metric, _one_by_one(metric))
-    drawn = np.concatenate(
-        [
-            weighted(numbers, positive, counts)
-            for counts in resamples(positive, seed=seed, samples=samples, strata=strata)
-        ]
-    )
-    return interval(estimate, drawn, level=level)
+    blocks = resamples(labels, seed=seed, samples=samples, strata=strata)
+    return np.concatenate([weighted(values, labels, counts) for counts in blocks])
 
 
 def interval(estimate: float, drawn: Floats, *, level: float = 0.95) -> Interval:
