@@ -21,7 +21,9 @@ from monitor.domain.errors import InvalidInput, InvalidSettings
 from monitor.domain.judgement import JudgeIdentity
 from monitor.inference.loading import load_edge, load_screen
 from monitor.inference.pool import PoolJudge
-from monitor.judging.calibration import Calibration, JudgeCalibration, fit_calibration
+from monitor.judging.calibration import Calibration
+from monitor.judging.calibration_fit import fit_calibration
+from monitor.judging.calibration_judge import JudgeCalibration
 from monitor.outbound import AsyncHttpClient
 from monitor.training.rows import Row, read_rows, without
 from monitor.training.split import balanced, is_calibration_row

@@ -2,178 +2,124 @@
 
 The file is one JSON object:
 
-    {"format": "groundwatch.calibration.v1",
-     "judges":  [{"version": "screen@…", "model": "…", "slope": 1.1, "intercept": -0.2, "prior": 0.5, "rows": 900,
-                  "auroc": 0.8, "brier": 0.18, "ece": 0.03, "log_loss": 0.54, "informative": true}, …],
+    {"format": "groundwatch.calibration.v2",
+     "judges":  [{"version": "screen@…", "model": "…", "tier": "screen", "slope": 1.1, "intercept": -0.2,
+                  "isotonic": {"scores": […], "values": […]} or null, "segments": {"tenant/service/env": {…}},
+                  "prior": 0.5, "rows": 900, "auroc": 0.8, "brier": 0.18, "ece": 0.03, "log_loss": 0.54,
+                  "informative": true, "calibration_error": 0.02, "intervals": {…}, "reliability": […]}, …],
      "fusions": [{"weights": {"screen@…": 0.9, "gguf@…": 0.0}, "bias": 0.0, "prior": 0.5, "rows": 300,
-                  "log_loss": 0.55}, …]}
+                  "log_loss": 0.55, "highest": 0.0, "lowest": 0.0, "segments": {}}, …],
+     "transitions": [{"given": ["screen@…"], "asked": "gguf@…", "hallucinated": {…}, "faithful": {…}, "rows": 300}, …]}
 
 A judge's version covers its weights, quantisation and prompt: change one and its calibration no longer applies.
+Files of the first format, without curves, intervals, segments and transitions, are read, too.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from scipy.optimize import minimize
-
 from monitor.domain.errors import InvalidSettings
-from monitor.domain.judgement import JudgeIdentity, Judgement, Opinion
-from monitor.judging.fusion import DECIMALS, Floats, Fusion, clearly_lower, fit_fusion, folds, log_losses, sigmoid
-from monitor.judging.metrics import auroc, brier, ece
+from monitor.domain.judgement import Judgement, Opinion, Tier
+from monitor.judging.calibration_judge import JudgeCalibration
+from monitor.judging.fusion import Fusion
+from monitor.judging.isotonic import Isotonic
+from monitor.judging.prospects import Line, Prospect, Transition
+from monitor.judging.reliability import Bin
+from monitor.judging.segments import Shift
 
-FORMAT = "groundwatch.calibration.v1"
-LEAST_ROWS = 40
-"""Fewer rows, or fewer than a quarter of them with either label, fit nothing worth a decision."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Platt:
-    """`P(hallucinated) = sigmoid(slope * raw_score + intercept)`."""
-
-    slope: float
-    intercept: float
-
-    def probability(self, raw_score: float) -> float:
-        """Calibrated probability of *hallucinated*."""
-        return sigmoid(self.slope * raw_score + self.intercept)
-
-
-def fit_platt(scores: Sequence[float], labels: Sequence[bool]) -> Platt:
-    """Fit Platt scaling with the regularised targets of Platt (1999), so that separable scores stay finite.
-
-    The slope is kept at 0 or above: scores that point the wrong way are a broken judge, not an inverted one.
-
-    Args:
-        scores: raw scores, finite, higher for *hallucinated*.
-        labels: True for hallucinated; both labels must occur.
-    """
-    raw = np.asarray(scores, dtype=np.float64)
-    positive = np.asarray(labels, dtype=bool)
-    positives, negatives = int(positive.sum()), int((~positive).sum())
-    if not positives or not negatives:
-        raise ValueError("both labels must occur")
-    target = np.where(positive, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    # Fitted on standardised scores: log-odds from different models differ by orders of magnitude.
-    centre, spread = float(raw.mean()), float(raw.std()) or 1.0
-    slope, intercept = _fit_logistic((raw - centre) / spread, target)
-    return Platt(slope=slope / spread, intercept=intercept - slope * centre / spread)
-
-
-def _fit_logistic(scores: Floats, target: Floats) -> tuple[float, float]:
-    def objective(parameters: Floats) -> tuple[float, Floats]:
-        margin = parameters[0] * scores + parameters[1]
-        slack = 1.0 / (1.0 + np.exp(-margin)) - target
-        loss = np.logaddexp(0.0, margin) - target * margin
-        return float(loss.mean()), np.array([(slack * scores).mean(), slack.mean()])
-
-    found = minimize(objective, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
-    return float(found.x[0]), float(found.x[1])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JudgeCalibration:
-    """One judge version's calibration, with how good it was found to be, cross-validated.
-
-    Attributes:
-        version, model: whose it is.
-        slope, intercept: see `Platt`.
-        prior: share of hallucinated rows in the fit; the probabilities assume it.
-        rows: rows of the fit.
-        auroc, brier, ece, log_loss: quality on held-out folds.
-        informative: whether its log loss is clearly below that of the prior alone. If not, it never decides.
-    """
-
-    version: str
-    model: str
-    slope: float
-    intercept: float
-    prior: float
-    rows: int
-    auroc: float
-    brier: float
-    ece: float
-    log_loss: float
-    informative: bool
-
-
-def calibrate_judge(identity: JudgeIdentity, scores: Sequence[float], labels: Sequence[bool]) -> JudgeCalibration:
-    """Fit one judge and measure it, cross-validated, on the rows on which it spoke.
-
-    Raises:
-        ValueError: too few rows, or too few of one label.
-    """
-    prior = sum(labels) / len(labels) if labels else 0.0
-    if len(labels) < LEAST_ROWS or not 0.25 <= prior <= 0.75:  # noqa: PLR2004 - as LEAST_ROWS' docstring says
-        raise ValueError(f"{len(labels)} rows, {prior:.0%} hallucinated: need {LEAST_ROWS}, and 25 % of either label")
-    fitted = fit_platt(scores, labels)
-    target = np.asarray(labels, dtype=np.float64)
-    predicted, reference = _held_out(np.asarray(scores, dtype=np.float64), target)
-    losses = log_losses(predicted, target)
-    return JudgeCalibration(
-        version=identity.version,
-        model=identity.model,
-        slope=round(fitted.slope, DECIMALS),
-        intercept=round(fitted.intercept, DECIMALS) + 0.0,
-        prior=round(prior, DECIMALS),
-        rows=len(labels),
-        auroc=round(auroc(scores, labels), DECIMALS),
-        brier=round(brier(predicted, labels), DECIMALS),
-        ece=round(ece(predicted, labels), DECIMALS),
-        log_loss=round(float(losses.mean()), DECIMALS),
-        informative=clearly_lower(losses, log_losses(reference, target)),
-    )
-
-
-def _held_out(scores: Floats, target: Floats) -> tuple[Floats, Floats]:
-    """Each row's probability, and the prior, as fitted without the row's fold."""
-    predicted, prior = np.empty(len(target)), np.empty(len(target))
-    for held_out in folds(len(target)):
-        fitted = fit_platt(list(scores[~held_out]), list(target[~held_out] == 1))
-        predicted[held_out] = [fitted.probability(float(score)) for score in scores[held_out]]
-        prior[held_out] = target[~held_out].mean()
-    return predicted, prior
+FORMAT = "groundwatch.calibration.v2"
+_READABLE = (FORMAT, "groundwatch.calibration.v1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """Everything fitted: judges by version, and fusions for the sets of judges that were fitted together."""
+    """Everything fitted.
+
+    Attributes:
+        judges: by version.
+        fusions: for the sets of judges that were fitted together.
+        transitions: what asking one judge more changes, for the policy.
+    """
 
     judges: Mapping[str, JudgeCalibration]
     fusions: tuple[Fusion, ...] = ()
+    transitions: tuple[Transition, ...] = ()
 
-    def probability(self, judge_version: str, raw_score: float) -> float | None:
-        """Calibrated probability of *hallucinated*; None for a judge version that was never calibrated."""
+    def probability(self, judge_version: str, raw_score: float, *, segment: object | None = None) -> float | None:
+        """Calibrated probability of *hallucinated*; None for a judge version that was never calibrated.
+
+        Args:
+            judge_version: whose score it is.
+            raw_score: its log-odds, on its own scale.
+            segment: the trace's, by whose name (`str`) a shift may be known; None for all alike.
+        """
         known = self.judges.get(judge_version)
-        if known is None:
-            return None
-        return Platt(slope=known.slope, intercept=known.intercept).probability(raw_score)
+        return None if known is None else known.probability(raw_score, _name(segment))
 
-    def fuse(self, judgements: Sequence[Judgement]) -> tuple[float, tuple[str, ...]] | None:
+    def fuse(
+        self, judgements: Sequence[Judgement], *, segment: object | None = None
+    ) -> tuple[float, tuple[str, ...]] | None:
         """One probability, and the versions of the judges that decided it.
 
         Judges that could not judge, are not calibrated or were found uninformative have no say. The fusion for
         the largest set of those that spoke is used; without one, the best single judge; without that, None.
+
+        A fusion weighs what judges say for all segments alike and moves the sum by the segment's own shift: what a
+        segment adds would otherwise count once for each judge.
         """
-        spoken = {
-            judgement.judge.version: judgement.probability
+        spoken = self._spoken(judgements)
+        decides = self.decider(spoken)
+        if decides is None:
+            return None
+        if isinstance(decides, JudgeCalibration):
+            return spoken[decides.version].probability or 0.0, (decides.version,)
+        shared = {version: self._overall(judgement) for version, judgement in spoken.items()}
+        return decides.probability(shared, _name(segment)), decides.deciding
+
+    def decider(self, versions: Collection[str]) -> Fusion | JudgeCalibration | None:
+        """Who decides where judges of these versions spoke; see `fuse`."""
+        usable = [fusion for fusion in self.fusions if fusion.deciding and fusion.weights.keys() <= set(versions)]
+        if usable:
+            return min(usable, key=lambda fusion: (-len(fusion.weights), fusion.log_loss))
+        informative = [judge for version, judge in self.judges.items() if version in versions and judge.informative]
+        return min(informative, key=lambda judge: judge.log_loss, default=None)
+
+    def prospect(
+        self, judgements: Sequence[Judgement], tier: Tier, *, probability: float | None, threshold: float
+    ) -> Prospect | None:
+        """What would remain wrong if a judge of that tier were asked too; None where no fit tells.
+
+        Args:
+            judgements: on the trace so far.
+            tier: whose judge may be asked.
+            probability: what `fuse` made of the judgements.
+            threshold: an answer is called hallucinated from this probability on.
+        """
+        if probability is None:
+            return None
+        given = tuple(sorted(self._spoken(judgements)))
+        known = [one for one in self.transitions if one.given == given and self.judges[one.asked].tier is tier]
+        if not known:
+            return None
+        return max(known, key=lambda one: one.rows).prospect(probability, threshold)
+
+    def _spoken(self, judgements: Sequence[Judgement]) -> dict[str, Judgement]:
+        return {
+            judgement.judge.version: judgement
             for judgement in judgements
             if isinstance(judgement.result, Opinion) and judgement.probability is not None
         }
-        usable = [fusion for fusion in self.fusions if fusion.deciding and fusion.weights.keys() <= spoken.keys()]
-        if usable:
-            best = min(usable, key=lambda fusion: (-len(fusion.weights), fusion.log_loss))
-            return best.probability(spoken), best.deciding
-        informative = [judge for version, judge in self.judges.items() if version in spoken and judge.informative]
-        if not informative:
-            return None
-        single = min(informative, key=lambda judge: judge.log_loss)
-        return spoken[single.version], (single.version,)
+
+    def _overall(self, judgement: Judgement) -> float:
+        """What the judge says for all segments alike."""
+        known = self.judges.get(judgement.judge.version)
+        if known is not None and known.segments and isinstance(judgement.result, Opinion):
+            return known.probability(judgement.result.raw_score)
+        return judgement.probability or 0.0
 
     @property
     def version(self) -> str:
@@ -183,8 +129,14 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON value, in the file's format."""
-        fusions = [_fusion_to_json(fusion) for fusion in self.fusions]
-        return {"format": FORMAT, "judges": [asdict(judge) for judge in self.judges.values()], "fusions": fusions}
+        value = {
+            "format": FORMAT,
+            "judges": [asdict(judge) for judge in self.judges.values()],
+            "fusions": [asdict(fusion) for fusion in self.fusions],
+            "transitions": [asdict(transition) for transition in self.transitions],
+        }
+        # Through text and back: tuples become the lists that a reader of the file sees.
+        return dict(json.loads(json.dumps(value)))
 
     @classmethod
     def from_json(cls, value: Any) -> "Calibration":
@@ -193,52 +145,53 @@ class Calibration:
         Raises:
             InvalidSettings: it is not a calibration, or one of another format.
         """
-        if not isinstance(value, dict) or value.get("format") != FORMAT:
-            raise InvalidSettings(f"not a calibration file: `format` must be {FORMAT!r}")
+        if not isinstance(value, dict) or value.get("format") not in _READABLE:
+            raise InvalidSettings(
+                f"not a calibration file: `format` must be {FORMAT!r}; fit a new one with `groundwatch calibrate`"
+            )
         try:
-            judges = [JudgeCalibration(**judge) for judge in value["judges"]]
-            fusions = [Fusion(**{**fusion, "weights": dict(fusion["weights"])}) for fusion in value["fusions"]]
-        except (KeyError, TypeError, ValueError) as error:
+            judges = [_judge(judge) for judge in value["judges"]]
+            fusions = [_fusion(fusion) for fusion in value["fusions"]]
+            transitions = [_transition(transition) for transition in value.get("transitions", ())]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidSettings(f"damaged calibration file: {error}") from None
-        return cls(judges=MappingProxyType({judge.version: judge for judge in judges}), fusions=tuple(fusions))
+        known = MappingProxyType({judge.version: judge for judge in judges})
+        unknown = {transition.asked for transition in transitions} - known.keys()
+        if unknown:
+            raise InvalidSettings(f"damaged calibration file: transitions to unknown judges {sorted(unknown)}")
+        return cls(judges=known, fusions=tuple(fusions), transitions=tuple(transitions))
 
 
-def _fusion_to_json(fusion: Fusion) -> dict[str, Any]:
-    return {
-        "weights": dict(fusion.weights),
-        "bias": fusion.bias,
-        "prior": fusion.prior,
-        "rows": fusion.rows,
-        "log_loss": fusion.log_loss,
-    }
+def _name(segment: object | None) -> str | None:
+    return None if segment is None else str(segment)
 
 
-def fit_calibration(
-    identities: Sequence[JudgeIdentity], scores: Sequence[Sequence[float | None]], labels: Sequence[bool]
-) -> Calibration:
-    """Fit every judge on the rows on which it spoke, and every set of judges on the rows where all of them did.
-
-    Args:
-        identities: the judges.
-        scores: one sequence a judge, one raw score a row; None where it could not judge.
-        labels: one a row, True for hallucinated.
-    """
-    judges = {}
-    for identity, column in zip(identities, scores, strict=True):
-        rows = [(score, label) for score, label in zip(column, labels, strict=True) if score is not None]
-        judges[identity.version] = calibrate_judge(identity, [row[0] for row in rows], [row[1] for row in rows])
-    named = dict(zip(judges, scores, strict=True))
-    fusions = []
-    for size in range(2, len(named) + 1):
-        for group in combinations(named, size):
-            rows_of_group = [row for row in range(len(labels)) if all(named[judge][row] is not None for judge in group)]
-            probabilities = {
-                judge: [_probability(judges[judge], named[judge][row]) for row in rows_of_group] for judge in group
-            }
-            fusions.append(fit_fusion(probabilities, [labels[row] for row in rows_of_group]))
-    return Calibration(judges=MappingProxyType(judges), fusions=tuple(fusions))
+def _judge(value: Mapping[str, Any]) -> JudgeCalibration:
+    fields = dict(value)
+    tier, isotonic = fields.pop("tier", None), fields.pop("isotonic", None)
+    return JudgeCalibration(
+        tier=None if tier is None else Tier(tier),
+        isotonic=None if isotonic is None else Isotonic(**{name: tuple(row) for name, row in isotonic.items()}),
+        segments=_shifts(fields.pop("segments", {})),
+        intervals={name: (low, high) for name, (low, high) in fields.pop("intervals", {}).items()},
+        reliability=tuple(Bin(**one) for one in fields.pop("reliability", ())),
+        **fields,
+    )
 
 
-def _probability(judge: JudgeCalibration, score: float | None) -> float:
-    assert score is not None
-    return Platt(slope=judge.slope, intercept=judge.intercept).probability(score)
+def _fusion(value: Mapping[str, Any]) -> Fusion:
+    fields = dict(value)
+    return Fusion(weights=dict(fields.pop("weights")), segments=_shifts(fields.pop("segments", {})), **fields)
+
+
+def _transition(value: Mapping[str, Any]) -> Transition:
+    lines = {name: _line(value[name]) for name in ("hallucinated", "faithful")}
+    return Transition(**{**value, **lines, "given": tuple(value["given"])})
+
+
+def _line(value: Mapping[str, Any]) -> Line:
+    return Line(**{**value, "rest": tuple(value["rest"])})
+
+
+def _shifts(value: Mapping[str, Any]) -> dict[str, Shift]:
+    return {name: Shift(**shift) for name, shift in value.items()}

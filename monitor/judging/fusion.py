@@ -3,38 +3,35 @@
 `logit p = prior + bias + sum_j weight_j * (logit p_j - prior)`, where `p_j` is judge j's calibrated probability
 and every term is in log-odds (a logarithmic opinion pool; Genest and Zidek 1986, with fitted weights). A judge
 that says no more than the prior moves nothing; a weight below 1 discounts what it shares with the others.
+
+Three forms are tried, the simplest first, and a later one is taken only where cross-validation finds it clearly
+better: the pool with weights of at least 0; the pool with two terms more, for the most and the least alarmed of the
+judges, which still rises with every judge; and weights of either sign, which is what dependent errors can need (a
+weak judge that errs where a strong one errs tells, by contradiction, when the strong one errs).
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import minimize
+from numpy.typing import ArrayLike
+from scipy.special import expit
 
-Floats = NDArray[np.float64]
+from monitor.judging.crossval import Mask, clearly_lower, folds
+from monitor.judging.logistic import fit_bounded
+from monitor.judging.odds import Floats, log_losses, log_odds, logit, sigmoid
+from monitor.judging.segments import Shift
 
-FOLDS = 5
+__all__ = ["Fusion", "fit_fusion", "logit", "sigmoid"]
+
 DECIMALS = 6
 """What is fitted is rounded, so that another machine's arithmetic does not make another version."""
-_CLIP = 1e-6
+LEAST_ROWS = 40
+"""Fewer rows than this cannot tell what judges share: the best single one decides."""
 _RIDGE = 1e-3
 """Pull of the weights towards 0, per row: two judges that say the same share the weight instead of fighting."""
-
-
-def logit(probability: float) -> float:
-    """Log-odds of a probability, which is first kept 1e-6 away from 0 and 1."""
-    kept = min(max(probability, _CLIP), 1.0 - _CLIP)
-    return math.log(kept / (1.0 - kept))
-
-
-def sigmoid(log_odds: float) -> float:
-    """Probability of log-odds; no overflow."""
-    if log_odds >= 0:
-        return 1.0 / (1.0 + math.exp(-log_odds))
-    raised = math.exp(log_odds)
-    return raised / (1.0 + raised)
+_LEAST_WEIGHT = 0.01
+"""Of a judge that the terms for the most and the least alarmed are taken over: whoever is heard there, decides."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,11 +39,13 @@ class Fusion:
     """Weights for one set of judges, fitted on rows where all of them spoke.
 
     Attributes:
-        weights: judge version to weight, at least 0; 0 for a judge that adds nothing to the others.
+        weights: judge version to weight; 0 for a judge that adds nothing to the others.
         bias: shift in log-odds.
         prior: share of hallucinated rows in the fit.
         rows: rows of the fit.
         log_loss: mean cross-validated log loss in nats, for choosing between fusions.
+        highest, lowest: weights of the most and of the least alarmed among the judges that decide.
+        segments: what segments shift the fused log-odds by, where that was found to help.
     """
 
     weights: Mapping[str, float]
@@ -54,104 +53,141 @@ class Fusion:
     prior: float
     rows: int
     log_loss: float
+    highest: float = 0.0
+    lowest: float = 0.0
+    segments: Mapping[str, Shift] = field(default_factory=dict)
 
-    def probability(self, probabilities: Mapping[str, float]) -> float:
-        """Fuse calibrated probabilities; needs those of every judge with a positive weight."""
+    def log_odds(self, probabilities: Mapping[str, ArrayLike]) -> Floats:
+        """Fused log-odds of *hallucinated*, one a row, for all segments alike.
+
+        Args:
+            probabilities: calibrated, by judge, one a row; those of every deciding judge.
+        """
         base = logit(self.prior)
-        moved = (weight * (logit(probabilities[judge]) - base) for judge, weight in self.weights.items() if weight > 0)
-        return sigmoid(base + self.bias + sum(moved))
+        deciding = self.deciding
+        if not deciding:
+            rows = np.shape(next(iter(probabilities.values()), 0.0))
+            return np.full(rows, base + self.bias)
+        said = np.stack([log_odds(probabilities[judge]) - base for judge in deciding])
+        weights = np.array([self.weights[judge] for judge in deciding])
+        extremes = self.highest * said.max(axis=0) + self.lowest * said.min(axis=0)
+        return np.asarray(base + self.bias + np.tensordot(weights, said, axes=1) + extremes)
+
+    def probability(self, probabilities: Mapping[str, float], segment: str | None = None) -> float:
+        """Fuse one row's calibrated probabilities; needs those of every deciding judge."""
+        fused = float(self.log_odds(probabilities))
+        shift = self.segments.get(segment) if segment is not None else None
+        return sigmoid(fused if shift is None else shift.moved(fused))
 
     @property
     def deciding(self) -> tuple[str, ...]:
         """Versions of the judges whose word carries weight."""
-        return tuple(judge for judge, weight in self.weights.items() if weight > 0)
+        return tuple(judge for judge, weight in self.weights.items() if weight != 0)
 
 
-def fit_fusion(probabilities: Mapping[str, Sequence[float]], labels: Sequence[bool]) -> Fusion:
-    """Fit the weights by penalised maximum likelihood, with forward selection under cross-validation.
+def fit_fusion(
+    probabilities: Mapping[str, ArrayLike], labels: Sequence[bool] | ArrayLike, *, groups: Sequence[str] | None = None
+) -> Fusion:
+    """Fit the weights by penalised maximum likelihood; who enters, and in what form, by cross-validation.
 
-    Judges enter one by one, the most helpful first, for as long as the cross-validated log loss falls by more
-    than one standard error of the difference; all others get weight 0. Without that bar noise would earn weight
-    in half of all fits.
+    Judges enter one by one, the most helpful first, for as long as the held-out log loss falls by more than one
+    standard error of the difference; all others get weight 0. Without that bar noise would earn weight in half of
+    all fits. With fewer than `LEAST_ROWS` rows only one enters.
 
     Args:
         probabilities: judge version to calibrated probabilities of *hallucinated*, one a row, same rows for all.
         labels: True for hallucinated.
+        groups: the data set of each row; where given, whole data sets are held out.
     """
     target = np.asarray(labels, dtype=np.float64)
     prior = float(target.mean())
-    columns = {
-        judge: np.array([logit(value) for value in values]) - logit(prior) for judge, values in probabilities.items()
-    }
-    selected: list[str] = []
-    losses = _held_out_losses(np.empty((len(target), 0)), target)
-    while candidates := [judge for judge in columns if judge not in selected]:
-        tried = {judge: _held_out_losses(_stack(columns, [*selected, judge]), target) for judge in candidates}
-        best = min(tried, key=lambda judge: float(tried[judge].mean()))
-        if not clearly_lower(tried[best], losses):
-            break
-        selected.append(best)
-        losses = tried[best]
-    bias, fitted = 0.0, dict.fromkeys(selected, 1.0)
-    if len(selected) > 1:
+    columns = {judge: log_odds(values) - logit(prior) for judge, values in probabilities.items()}
+    held_out = folds(target == 1, groups)
+    form, losses = _forward(columns, target, held_out)
+    if len(columns) > 1 and len(target) >= LEAST_ROWS:
+        for richer in (_Form(form.judges, extremes=True), _Form(tuple(columns), signed=True)):
+            if len(richer.judges) > 1:
+                tried = _held_out_losses(richer, columns, target, held_out)
+                if clearly_lower(tried, losses):
+                    form, losses = richer, tried
+    bias, fitted = 0.0, np.ones(len(form.judges))
+    if len(form.judges) > 1:
         # A judge that decides alone keeps its own calibrated probability, fitted on more rows than these.
-        bias, *weights = (float(number) for number in _fit(_stack(columns, selected), target))
-        fitted = dict(zip(selected, weights, strict=True))
+        bias, fitted = _fit(form, columns, target)
+    named = dict(zip(form.judges, fitted, strict=False))
+    highest, lowest = fitted[len(form.judges) :] if form.extremes else (0.0, 0.0)
     return Fusion(
-        weights={judge: round(fitted.get(judge, 0.0), DECIMALS) for judge in columns},
-        bias=round(bias, DECIMALS),
-        prior=round(prior, DECIMALS),
+        weights={judge: _rounded(named.get(judge, 0.0)) for judge in columns},
+        bias=_rounded(bias),
+        prior=_rounded(prior),
         rows=len(target),
-        log_loss=round(float(losses.mean()), DECIMALS),
+        log_loss=_rounded(float(losses.mean())),
+        highest=_rounded(highest),
+        lowest=_rounded(lowest),
     )
 
 
-def folds(rows: int) -> list[NDArray[np.bool_]]:
-    """Masks of the held-out rows, one a fold: every FOLDS-th row, so that each fold sees every data set."""
-    position = np.arange(rows) % FOLDS
-    return [position == fold for fold in range(FOLDS)]
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """Who is weighed, and how freely."""
+
+    judges: tuple[str, ...] = ()
+    extremes: bool = False
+    signed: bool = False
+
+    def features(self, columns: Mapping[str, Floats]) -> Floats:
+        if not self.judges:
+            return np.empty((len(next(iter(columns.values()))), 0))
+        said = np.column_stack([columns[judge] for judge in self.judges])
+        return np.column_stack([said, said.max(axis=1), said.min(axis=1)]) if self.extremes else said
+
+    def lower(self) -> list[float]:
+        if self.signed:
+            return [-np.inf] * len(self.judges)
+        return [_LEAST_WEIGHT] * len(self.judges) + [0.0, 0.0] if self.extremes else [0.0] * len(self.judges)
 
 
-def log_losses(probabilities: Floats, target: Floats) -> Floats:
-    """Log loss of each row, in nats."""
-    kept = np.clip(probabilities, _CLIP, 1 - _CLIP)
-    return np.asarray(-(target * np.log(kept) + (1 - target) * np.log(1 - kept)))
+def _forward(columns: Mapping[str, Floats], target: Floats, held_out: Sequence[Mask]) -> tuple[_Form, Floats]:
+    form = _Form()
+    losses = _held_out_losses(form, columns, target, held_out)
+    most = len(columns) if len(target) >= LEAST_ROWS else 1
+    while len(form.judges) < most:
+        tried = {
+            judge: _held_out_losses(_Form((*form.judges, judge)), columns, target, held_out)
+            for judge in columns
+            if judge not in form.judges
+        }
+        best = min(tried, key=lambda judge: float(tried[judge].mean()))
+        if not clearly_lower(tried[best], losses):
+            break
+        form, losses = _Form((*form.judges, best)), tried[best]
+    return form, losses
 
 
-def clearly_lower(losses: Floats, reference: Floats) -> bool:
-    """Whether the mean loss is lower by more than one standard error of the paired difference."""
-    gain = reference - losses
-    return float(gain.mean()) > float(gain.std(ddof=1)) / math.sqrt(len(gain))
-
-
-def _stack(columns: Mapping[str, Floats], judges: Sequence[str]) -> Floats:
-    rows = len(next(iter(columns.values())))
-    return np.column_stack([columns[judge] for judge in judges]) if judges else np.empty((rows, 0))
-
-
-def _held_out_losses(features: Floats, target: Floats) -> Floats:
-    predicted = np.empty(len(target))
-    for held_out in folds(len(target)):
-        bias, *weights = _fit(features[~held_out], target[~held_out])
-        predicted[held_out] = _predict(bias, np.array(weights), features[held_out], target[~held_out].mean())
+def _held_out_losses(form: _Form, columns: Mapping[str, Floats], target: Floats, held_out: Sequence[Mask]) -> Floats:
+    features, predicted = form.features(columns), np.empty(len(target))
+    for held in held_out:
+        known = {judge: column[~held] for judge, column in columns.items()}
+        bias, weights = _fit(form, known, target[~held])
+        predicted[held] = expit(logit(float(target[~held].mean())) + bias + features[held] @ weights)
     return log_losses(predicted, target)
 
 
-def _predict(bias: float, weights: Floats, features: Floats, prior: float) -> Floats:
-    return np.asarray(1.0 / (1.0 + np.exp(-(logit(prior) + bias + features @ weights))))
-
-
-def _fit(features: Floats, target: Floats) -> Floats:
-    rows, judges = features.shape
+def _fit(form: _Form, columns: Mapping[str, Floats], target: Floats) -> tuple[float, Floats]:
+    features = form.features(columns)
     base = logit(float(target.mean()))
 
-    def objective(parameters: Floats) -> tuple[float, Floats]:
-        margin = base + parameters[0] + features @ parameters[1:]
-        loss = np.logaddexp(0.0, margin) - target * margin
-        slack = 1.0 / (1.0 + np.exp(-margin)) - target
-        gradient = np.concatenate([[slack.mean()], features.T @ slack / rows + _RIDGE * parameters[1:]])
-        return float(loss.mean() + 0.5 * _RIDGE * float(parameters[1:] @ parameters[1:])), gradient
+    count = features.shape[1]
+    found = fit_bounded(
+        np.column_stack([np.ones(len(target)), features]),
+        target,
+        offset=base,
+        penalty=np.array([0.0, *[_RIDGE] * count]),
+        lower=np.array([-np.inf, *form.lower()]),
+        start=np.array([0.0, *[1.0 / max(count, 1)] * count]),
+    )
+    return float(found[0]), found[1:]
 
-    start = np.concatenate([[0.0], np.full(judges, 1.0 / max(judges, 1))])
-    bounds = [(None, None), *[(0.0, None)] * judges]
-    return np.asarray(minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
+
+def _rounded(number: float) -> float:
+    return round(float(number), DECIMALS) + 0.0

@@ -6,8 +6,11 @@ import pytest
 
 from monitor.domain.errors import InvalidSettings
 from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, Opinion, Tier, Unjudgeable
-from monitor.judging.calibration import Calibration, Platt, calibrate_judge, fit_calibration, fit_platt
-from monitor.judging.fusion import sigmoid
+from monitor.judging.calibration import Calibration
+from monitor.judging.calibration_fit import fit_calibration
+from monitor.judging.calibration_judge import calibrate_judge
+from monitor.judging.odds import sigmoid
+from monitor.judging.platt import Platt, fit_platt
 
 
 def identity(name, tier=Tier.SCREEN):
