@@ -144,20 +144,60 @@ class GgufSettings(_Section):
     prompt: Prompt = "lynx"
     """Prompt family."""
     context_tokens: Annotated[int, Field(ge=256, le=131_072)] = 4096
-    """Context window; a trace that does not fit could not be judged (`too_long`)."""
+    """Window of one prompt. Documents that do not fit are read in several windows."""
+    max_windows: Annotated[int, Field(ge=1, le=64)] = 4
+    """Windows that are read of one trace, those that hold most of the answer first; the others are listed unread."""
+    cache_tokens: Annotated[int, Field(ge=0)] = 0
+    """Tokens held of all prompts under way together; 0 for twice `context_tokens`."""
+    sequences: Annotated[int, Field(ge=1, le=256)] = 4
+    """Prompts held at once: those being read, those whose reasoning is being written, and those kept for reuse."""
+    reading: Annotated[int, Field(ge=1, le=256)] = 1
+    """Prompts read at once. 1 is fastest on CPUs; more where short prompts leave a GPU idle."""
     gpu_layers: Annotated[int, Field(ge=-1)] = -1
     """Layers to offload; -1 offloads all where the build has a GPU back end."""
+    main_gpu: Annotated[int, Field(ge=0)] = 0
+    """The GPU that holds what is not split."""
+    tensor_split: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """Share of the model for each GPU, as a JSON list such as `[0.5, 0.5]`; llama.cpp shares by free memory without."""
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    """Flash attention; auto uses it where the back end has it."""
+    cache_type: Literal["f16", "q8_0"] = "f16"
+    """Number type of the cache of keys and values; q8_0 takes half the memory and needs flash attention."""
+    max_memory_mib: Annotated[int, Field(ge=0)] = 0
+    """Weights and cache together may not take more; a judge that would is not started. 0 for no limit."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads; 0 lets llama.cpp choose."""
     deadline_seconds: Seconds = 20.0
     """No trace may hold the edge judge longer."""
 
 
+class PriceSettings(_Section):
+    """What a model costs, in USD per million tokens."""
+
+    prompt: Annotated[float, Field(ge=0)] = 0.0
+    """Reading."""
+    cached_prompt: Annotated[float, Field(ge=0)] | None = None
+    """Reading what lies in the server's prefix cache; as `prompt` when absent."""
+    completion: Annotated[float, Field(ge=0)] = 0.0
+    """Writing."""
+
+
+class BudgetSettings(_Section):
+    """What a tenant may spend in one UTC day; without limit where absent."""
+
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    """Tokens read and written."""
+    usd: Annotated[float, Field(ge=0)] | None = None
+    """Money, by the price table."""
+
+
 class PoolSettings(_Section):
-    """The 70B pool behind an OpenAI-compatible API (vLLM, SGLang, llama.cpp's server)."""
+    """The 70B pool behind an OpenAI-compatible API (vLLM, SGLang, llama.cpp's server); see docs/pool.md."""
 
     url: HttpUrl | None = None
     """Base URL such as `http://pool:8000/v1`; no pool when absent."""
+    urls: tuple[HttpUrl, ...] = ()
+    """Base URLs of further servers with the same model; each call goes to one that is well and not busy."""
     model: str = "lynx-70b"
     """Model name as the server knows it."""
     revision: str = "unpinned"
@@ -173,15 +213,35 @@ class PoolSettings(_Section):
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Calls for one trace, the first included; between them exponential back-off with jitter."""
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Calls in flight."""
+    """Calls in flight to each server at most; fewer after it was busy or too slow, until it does well again."""
+    hedge: Literal["auto", "always", "never"] = "auto"
+    """Whether a call slower than 95 % of the last ones is made again, elsewhere: auto with several `urls` only."""
+    hedge_share: Share = 0.05
+    """Such second calls, as a share of all calls at most."""
+    cache_salt: SecretStr | None = None
+    """Keeps the tenants' prefix caches apart (vLLM, SGLang), by a hash keyed with this; shared when absent."""
     breaker_failures: Annotated[int, Field(ge=1)] = 5
     """Consecutive failures that open the circuit."""
     breaker_reset_seconds: Seconds = 30.0
     """How long an open circuit waits before it lets one call try."""
     usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] = 0.0
-    """Price of reading, for cost accounting."""
+    """Price of reading, for models without an entry in `prices`."""
     usd_per_million_completion_tokens: Annotated[float, Field(ge=0)] = 0.0
-    """Price of writing, for cost accounting."""
+    """Price of writing, for models without an entry in `prices`."""
+    prices: dict[str, PriceSettings] = {}
+    """Price table: model to `prompt`, `cached_prompt` and `completion`, in USD per million tokens."""
+    budget_tokens_per_day: Annotated[int, Field(ge=0)] | None = None
+    """Tokens that each tenant may use in one UTC day; no limit when absent."""
+    budget_usd_per_day: Annotated[float, Field(ge=0)] | None = None
+    """Money that each tenant may use in one UTC day; no limit when absent."""
+    tenant_budgets: dict[str, BudgetSettings] = {}
+    """Budgets of single tenants instead of those two: tenant to `tokens` and `usd`, each without limit when absent."""
+
+    @model_validator(mode="after")
+    def _further_servers_need_a_first(self) -> Self:
+        if self.urls and self.url is None:
+            raise ValueError("urls are further servers: url is not set")
+        return self
 
 
 class PolicySettings(_Section):
@@ -354,7 +414,7 @@ def shown(value: Any) -> str | int | float | bool | None:
         return str(value)
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _USER_INFO.sub("**********@", str(value))
+    return _USER_INFO.sub("**********@", _as_json(value) if isinstance(value, tuple | dict) else str(value))
 
 
 def _refuse_unknown_sections() -> None:
@@ -396,7 +456,10 @@ def _is_secret(annotation: Any) -> bool:
 
 def to_environment(settings: Settings) -> dict[str, str]:
     """The environment in which a child process reads exactly these settings, on top of our own environment."""
-    own = {f"GROUNDWATCH_{section}__{name}".upper(): str(value) for section, name, value in _plain(settings)}
+    own = {
+        variable(section, name): _as_json(value) if isinstance(value, tuple | dict) else str(value)
+        for section, name, value in _plain(settings)
+    }
     return {**os.environ, **own}
 
 
@@ -404,9 +467,7 @@ def to_toml(settings: Settings) -> str:
     """The settings as TOML, secrets included: for a file that only its owner reads."""
     sections: dict[str, list[str]] = {}
     for section, name, value in _plain(settings):
-        # A scalar in JSON is the same scalar in TOML.
-        shown = json.dumps(value if isinstance(value, bool | int | float) else str(value), ensure_ascii=False)
-        sections.setdefault(section, []).append(f"{name} = {shown}")
+        sections.setdefault(section, []).append(f"{name} = {_as_toml(value)}")
     return "\n".join(f"[{section}]\n" + "\n".join(lines) + "\n" for section, lines in sections.items())
 
 
@@ -415,3 +476,19 @@ def _plain(settings: Settings) -> Iterator[tuple[str, str, Any]]:
         for name, value in values:
             if value is not None:
                 yield section, name, value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _as_json(value: tuple[Any, ...] | dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, default=lambda model: model.model_dump(exclude_none=True))
+
+
+def _as_toml(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(exclude_none=True)
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(key, ensure_ascii=False)} = {_as_toml(inner)}" for key, inner in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_as_toml, value)) + "]"
+    # A scalar in JSON is the same scalar in TOML.
+    return json.dumps(value if isinstance(value, bool | int | float) else str(value), ensure_ascii=False)

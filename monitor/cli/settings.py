@@ -84,7 +84,7 @@ def _sections() -> Iterator[tuple[str, Any]]:
 
 
 def _markdown_row(section: str, name: str, field: FieldInfo) -> str:
-    default = "" if field.default is None else f"`{_written(field.default)}`"
+    default = "" if field.default in (None, (), {}) else f"`{_written(field.default)}`"
     return f"| `{variable(section, name)}` | {default} | {_allowed(field)} | {field.description} |"
 
 
@@ -115,5 +115,7 @@ def _kind(annotation: Any) -> str:
         return " or ".join(_kind(part) for part in get_args(annotation) if part is not types.NoneType)
     if origin is Annotated:
         return "http(s) URL" if annotation == HttpUrl else _kind(get_args(annotation)[0])
+    if origin in (tuple, dict):
+        return {tuple: "list", dict: "table"}[origin] + ", as JSON in the environment"
     names = {"int": "whole number", "float": "number", "bool": "`true`, `false`", "Path": "path", "SecretStr": "secret"}
     return names.get(annotation.__name__, "text")

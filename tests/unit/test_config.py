@@ -145,6 +145,14 @@ def test_sasl_is_whole_or_refused(monkeypatch: pytest.MonkeyPatch, environment: 
     assert SECRET not in message
 
 
+def test_further_pool_servers_need_a_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROUNDWATCH_POOL__URLS", '["http://b/v1"]')
+    with pytest.raises(InvalidSettings, match="urls are further servers"):
+        load_settings()
+    monkeypatch.setenv("GROUNDWATCH_POOL__URL", "http://a/v1")
+    assert load_settings().pool.urls == ("http://b/v1",)
+
+
 def test_the_unsure_band_is_a_band(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUNDWATCH_POLICY__UNSURE_LOW", "0.7")
     assert refusal() == "policy: unsure_low 0.7 must not be above unsure_high 0.65"
@@ -189,6 +197,12 @@ def test_a_child_process_reads_the_very_same_settings(bare: Path, monkeypatch: p
         policy={"threshold": 0.1},
         sidecar={"spool_sync": False, "spool_directory": 'odd "name"\\'},
         postgres={"url": "postgresql:///d?host=/tmp/x"},
+        pool={
+            "url": "http://a/v1",
+            "urls": ["http://b/v1", "http://c/v1"],
+            "prices": {'odd "model"': {"prompt": 0.5, "completion": 2.0}},
+            "tenant_budgets": {"acme": {"tokens": 5}, "Größe": {"usd": 0.25}},
+        },
     )
     (bare / "groundwatch.toml").write_text(to_toml(own))
     assert load_settings() == own
