@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from monitor.domain.errors import InvalidInput
-from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Opinion
+from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Opinion, Unjudgeable
 from monitor.domain.trace import Document, Trace
 from monitor.training.rows import Row
 
@@ -23,12 +23,15 @@ class Score:
     Attributes:
         score: raw log-odds of *hallucinated*; None where it could not judge.
         reason: why not, as `Unjudgeable` names it; None where it could.
-        seconds: wall time.
+        seconds: wall time from the question to the answer.
+        busy_seconds: wall time that went by between this answer and the one before it, where several questions are
+            under way at once; equal to `seconds` where they are asked one by one. Their sum is what all took.
     """
 
     score: float | None
     reason: str | None = None
     seconds: float = 0.0
+    busy_seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
@@ -43,7 +46,8 @@ class ScoreFile:
         {"judge": "gguf@…", "id": "<file>/<row id>", "score": 1.5, "reason": null, "seconds": 0.4, …}
 
     A judge's version covers its weights and its prompt, so that no score outlives what it was made by. A last line
-    without its end, which an interruption leaves behind, is cut off.
+    without its end, which an interruption leaves behind, is cut off. A row that a judge was not there for
+    (`judge_unavailable`) is asked about again.
 
     Raises:
         InvalidInput: the file exists and is none.
@@ -62,7 +66,8 @@ class ScoreFile:
             try:
                 entry = json.loads(line)
                 score = Score(**{name: value for name, value in entry.items() if name in _FIELDS})
-                self._scores[entry["judge"], entry["id"]] = score
+                if score.reason != Unjudgeable.JUDGE_UNAVAILABLE:
+                    self._scores[entry["judge"], entry["id"]] = score
             except (ValueError, KeyError, TypeError) as error:
                 raise InvalidInput(f"{path}, line {number}: not a score: {error!r}") from None
         if len(whole) < len(content):
@@ -99,13 +104,14 @@ def row_key(row: Row) -> str:
     return f"{row.file}/{row.id}"
 
 
-def scored(result: Opinion | CouldNotJudge, seconds: float) -> Score:
-    """A judge's word as it is kept."""
+def scored(result: Opinion | CouldNotJudge, seconds: float, busy_seconds: float | None = None) -> Score:
+    """A judge's word as it is kept; it was asked alone where `busy_seconds` is None."""
+    took, busy = round(seconds, 6), round(seconds if busy_seconds is None else busy_seconds, 6)
     if isinstance(result, CouldNotJudge):
-        return Score(score=None, reason=result.reason.value, seconds=round(seconds, 6))
+        return Score(score=None, reason=result.reason.value, seconds=took, busy_seconds=busy)
     if not math.isfinite(result.raw_score):
-        return Score(score=None, reason="judge_error", seconds=round(seconds, 6))
-    return Score(score=result.raw_score, seconds=round(seconds, 6), **asdict(result.usage))
+        return Score(score=None, reason=Unjudgeable.JUDGE_ERROR.value, seconds=took, busy_seconds=busy)
+    return Score(score=result.raw_score, seconds=took, busy_seconds=busy, **asdict(result.usage))
 
 
 def as_trace(row: Row) -> Trace:
