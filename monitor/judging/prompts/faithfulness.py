@@ -1,19 +1,15 @@
-"""Prompt families, as data, and how judged text is put into them.
-
-Judged text is hostile: it may hold the prompt's own section marks, a chat template's control tokens, a forged
-verdict or a format placeholder. `neutralise` breaks those sequences and leaves the words; `PromptFamily.render`
-fills each slot once, so that a placeholder inside a document stays text.
-"""
+"""Prompt families that ask whether an answer is faithful to its documents, and how a trace is put into them."""
 
 import hashlib
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from monitor.domain.errors import InvalidSettings
+from monitor.domain.generation import Message, Role
 from monitor.domain.trace import Trace
-from monitor.judging.neutralise import neutralise
+from monitor.judging.neutralise import REVISION
+from monitor.judging.prompts.filling import filled
 
 _LYNX = """\
 Given the following QUESTION, DOCUMENT and ANSWER you must analyze the provided answer and determine whether it is \
@@ -62,6 +58,8 @@ class PromptFamily:
         forced_prefix: how a reply begins when only the verdict is wanted; the verdict's word comes next.
         json_keys: the reply's reasoning key and score key, in the order that the model was trained on;
             None when the reply is the bare verdict.
+        system: the system message, where the family has one.
+        by_sentence: whether the answer's sentences are asked about one by one; the worst one decides.
     """
 
     name: str
@@ -70,26 +68,40 @@ class PromptFamily:
     hallucinated: str
     forced_prefix: str
     json_keys: tuple[str, str] | None
+    system: str | None = None
+    by_sentence: bool = False
 
     @property
     def digest(self) -> str:
         """SHA-256, in hex, of everything above that a model gets to see or is read by."""
-        parts = (self.template, self.faithful, self.hallucinated, self.forced_prefix, repr(self.json_keys))
+        parts: tuple[str, ...] = (
+            self.template,
+            self.faithful,
+            self.hallucinated,
+            self.forced_prefix,
+            repr(self.json_keys),
+        )
+        # What came later is only counted where it is used, so that the versions of before stay as they were.
+        if self.system is not None or self.by_sentence:
+            parts = (*parts, self.system or "", "sentence" if self.by_sentence else "answer")
+        if REVISION != 1:
+            parts = (*parts, f"neutralise {REVISION}")
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
-    def render(self, trace: Trace) -> str:
-        """The user message for one trace, with its texts neutralised."""
-        texts = {
-            "question": neutralise(trace.question),
-            "context": neutralise("\n\n".join(document.text for document in trace.documents)),
-            "answer": neutralise(trace.answer),
-        }
-        pieces = []
-        for literal, slot, _, _ in string.Formatter().parse(self.template):
-            pieces.append(literal)
-            if slot is not None:
-                pieces.append(texts[slot])
-        return "".join(pieces)
+    def render(self, trace: Trace, context: str | None = None) -> str:
+        """The user message for one trace, with its texts neutralised.
+
+        Args:
+            trace: what is judged.
+            context: stands in the place of the documents' texts: one window of them.
+        """
+        whole = "\n\n".join(document.text for document in trace.documents) if context is None else context
+        return filled(self.template, {"question": trace.question, "context": whole, "answer": trace.answer})
+
+    def messages(self, trace: Trace, context: str | None = None) -> tuple[Message, ...]:
+        """The whole prompt for one trace: the system message, where there is one, and the user message."""
+        asked = Message(role=Role.USER, content=self.render(trace, context))
+        return (Message(role=Role.SYSTEM, content=self.system), asked) if self.system else (asked,)
 
 
 LYNX = PromptFamily(

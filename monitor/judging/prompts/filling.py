@@ -1,0 +1,27 @@
+"""Putting hostile texts into a template: every slot is filled once, with a neutralised text."""
+
+import string
+from collections.abc import Iterator, Mapping
+
+from monitor.judging.neutralise import neutralise
+
+
+def filled(template: str, texts: Mapping[str, str]) -> str:
+    """A template with its slots filled.
+
+    Args:
+        template: a format string with plain slots such as `{answer}`; `{{` and `}}` stand for braces.
+        texts: a text for each slot. They are neutralised, and what looks like a slot inside them stays text.
+    """
+    pieces = []
+    for literal, slot in pieces_of(template):
+        pieces.append(literal)
+        if slot is not None:
+            pieces.append(neutralise(texts[slot]))
+    return "".join(pieces)
+
+
+def pieces_of(template: str) -> Iterator[tuple[str, str | None]]:
+    """A template's literal texts, each with the slot that follows it; raises ValueError for unbalanced braces."""
+    for literal, slot, _, _ in string.Formatter().parse(template):
+        yield literal, slot
