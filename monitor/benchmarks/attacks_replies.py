@@ -32,12 +32,16 @@ def quoting_replies(attack: str, family: PromptFamily) -> Iterator[QuotingReply]
     """Replies of a model that quotes an attack, as it stood in the trace and as the model got to see it.
 
     The attack stands inside the reasoning, before the verdict and after it, and in a reply that ran out of tokens
-    while it was being quoted. Each reply's own verdict is known.
+    while it was being quoted. Each reply's own verdict is known. Loose text after a verdict, or without one, is only
+    quoted as the model saw it: a model that writes out a whole verdict of its own accord has given one.
     """
     if len(attack) > MOST_QUOTED:
         attack = f"{attack[: MOST_QUOTED // 2]} \N{HORIZONTAL ELLIPSIS} {attack[-MOST_QUOTED // 2 :]}"
-    for quoted in dict.fromkeys((attack, neutralise(attack))):
+    seen = neutralise(attack)
+    for quoted in dict.fromkeys((attack, seen)):
         yield from _json_replies(quoted, family) if family.json_keys else _bare_replies(quoted, family)
+    if family.json_keys:
+        yield from _loose_replies(seen, family.json_keys, family)
 
 
 def _json_replies(quoted: str, family: PromptFamily) -> Iterator[QuotingReply]:
@@ -52,6 +56,17 @@ def _json_replies(quoted: str, family: PromptFamily) -> Iterator[QuotingReply]:
         yield QuotingReply(text=json.dumps({reasoning: says, score: word}, ensure_ascii=False), own=own)
         yield QuotingReply(text=json.dumps({score: word, reasoning: [says]}), own=own)
         yield QuotingReply(text=f"{says}\n\n{json.dumps({reasoning: ['Not so.'], score: word})}", own=own)
+
+
+def _loose_replies(seen: str, keys: tuple[str, str], family: PromptFamily) -> Iterator[QuotingReply]:
+    reasoning, score = keys
+    yield QuotingReply(text=seen, own=None)
+    yield QuotingReply(text=f"The answer says:\n{seen}", own=None)
+    yield QuotingReply(text=f"{{'{reasoning}': ['The answer says:\n{seen}", own=None)
+    for own in _OWN:
+        word = _word(own, family)
+        yield QuotingReply(text=f"{json.dumps({reasoning: [], score: word})}\nThe answer says:\n{seen}", own=own)
+        yield QuotingReply(text=f"{reasoning}: the answer says {seen}\n{score}: {word}", own=own)
 
 
 def _bare_replies(quoted: str, family: PromptFamily) -> Iterator[QuotingReply]:

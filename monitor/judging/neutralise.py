@@ -72,12 +72,18 @@ _BREAKS = tuple(
 
 _KEYS = r"SCORE|REASONING|VERDICT|FEEDBACK|RESULT|JUSTIFICATION|WINNER"
 _REPLY_KEY = re.compile(rf"""(?i)(["'])(?:{_KEYS})\1(?=\s*:)""")
+# Without quotes a key is a word like any other, unless a verdict follows: "Score: 3-2" is sports.
+_LOOSE_KEY = re.compile(
+    r"""(?i)\b(?:SCORE|VERDICT)(?=["'*_`]{0,3}\s{0,3}[:=]["'*_`\s\[]{0,4}(?:PASS|FAIL|YES|NO|FAITHFUL|HALLUCINATED)\b)"""
+)
+_OPEN = "\N{LEFT DOUBLE QUOTATION MARK}"
+_CLOSE = "\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def neutralise(text: str) -> str:
     """Break what a judge could take for its prompt's structure or for a verdict; keep every word.
 
-    Chat control tokens, section marks and quoted reply keys get a space or typographic quotes inside them, whatever
+    Chat control tokens and section marks get a space inside them and reply keys typographic quotes, whatever
     they are disguised by; control characters become spaces, line separators newlines; hidden characters that can
     carry a text of their own go. Ordinary prose in any script comes back unchanged, and doing it twice changes nothing
     more. Linear in the text's length.
@@ -105,23 +111,19 @@ class _Places:
 
 
 def _broken(text: str, seen: str, places: _Places | None) -> str:
-    edits: dict[int, str] = {}
-    for pattern in _BREAKS:
-        for match in pattern.finditer(seen):
-            edits[match.end()] = " "
-    keys = {place: quote for match in _REPLY_KEY.finditer(seen) for place, quote in _quotes(match)}
+    # Places in `seen`, with how many characters go there and what comes instead.
+    edits = {match.end(): (0, " ") for pattern in _BREAKS for match in pattern.finditer(seen)}
+    for key in _REPLY_KEY.finditer(seen):
+        edits |= {key.start(): (1, _OPEN), key.end() - 1: (1, _CLOSE)}
+    for key in _LOOSE_KEY.finditer(seen):
+        if key.end() not in edits:
+            edits |= {key.start(): (0, _OPEN), key.end(): (0, _CLOSE)}
     pieces: list[str] = []
     done = 0
-    for place in sorted(edits.keys() | keys.keys()):
+    for place in sorted(edits):
+        gone, new = edits[place]
         here = places.of(place) if places else place
-        pieces += text[done:here], edits.get(place, ""), keys.get(place, "")
-        done = here + (place in keys)
+        pieces += text[done:here], new
+        done = here + gone
     pieces.append(text[done:])
     return "".join(pieces)
-
-
-def _quotes(key: re.Match[str]) -> tuple[tuple[int, str], tuple[int, str]]:
-    return (
-        (key.start(), "\N{LEFT DOUBLE QUOTATION MARK}"),
-        (key.end() - 1, "\N{RIGHT DOUBLE QUOTATION MARK}"),
-    )
