@@ -191,6 +191,19 @@ class BudgetSettings(_Section):
     """Money, by the price table."""
 
 
+class EncoderSettings(_Section):
+    """The encoder judge: any ONNX sequence-pair or token-classification model with a manifest."""
+
+    manifest: Path | None = None
+    """`encoder.json`, or the folder that holds it; no encoder judge when absent."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """onnxruntime threads."""
+    max_windows: Annotated[int, Field(ge=1, le=64)] = 4
+    """Windows that are read of one trace, those that hold most of the answer first; the others are listed unread."""
+    deadline_seconds: Seconds = 10.0
+    """No trace may hold the encoder judge longer."""
+
+
 class PoolSettings(_Section):
     """The 70B pool behind an OpenAI-compatible API (vLLM, SGLang, llama.cpp's server); see docs/pool.md."""
 
@@ -344,6 +357,7 @@ class Settings(BaseSettings):
     sidecar: SidecarSettings = SidecarSettings()
     screen: ScreenSettings = ScreenSettings()
     gguf: GgufSettings = GgufSettings()
+    encoder: EncoderSettings = EncoderSettings()
     pool: PoolSettings = PoolSettings()
     policy: PolicySettings = PolicySettings()
     judge: JudgeSettings = JudgeSettings()
