@@ -23,7 +23,13 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 
 
 class OutboundError(GroundwatchError):
-    """An HTTP request got no answer."""
+    """An HTTP request got no answer.
+
+    Attributes:
+        sent: whether the server may have seen the request. False where there was never a connection.
+    """
+
+    sent: bool = True
 
 
 class OutboundTimeout(OutboundError):
@@ -165,21 +171,36 @@ class AsyncHttpClient:
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], extensions: Mapping[str, Any]
     ) -> HttpAnswer:
         received = bytearray()
+        sending = _Sending()
         try:
             async with (
                 asyncio.timeout(self._deadline),
                 self._client.stream(
-                    method, url, content=body, headers=dict(headers), extensions=dict(extensions)
+                    method, url, content=body, headers=dict(headers), extensions={**extensions, "trace": sending}
                 ) as response,
             ):
                 async for chunk in response.aiter_bytes():
                     received += chunk
                     _check_size(received, self._limit)
         except TimeoutError:
-            raise OutboundTimeout(f"{_host(url)}: no complete answer in {self._deadline} s") from None
+            late = OutboundTimeout(f"{_host(url)}: no complete answer in {self._deadline} s")
+            late.sent = sending.began
+            raise late from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _translated(error, url, self._deadline) from error
+            translated = _translated(error, url, self._deadline)
+            translated.sent = sending.began
+            raise translated from error
         return _answer(response, received)
+
+
+class _Sending:
+    """Whether a request has begun to leave: httpcore tells each step (`trace`, httpx's documented extension)."""
+
+    def __init__(self) -> None:
+        self.began = False
+
+    async def __call__(self, step: str, _details: Mapping[str, Any]) -> None:
+        self.began = self.began or step.endswith("send_request_headers.started")
 
 
 def _check_size(received: bytearray, limit: int) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from monitor.config import Settings
@@ -12,10 +12,13 @@ from monitor.domain.verdict import Action, Verdict
 from monitor.inference.cascade import outcome
 from monitor.inference.loading import load_calibration, load_policy, now
 from monitor.inference.pool import PoolJudge
+from monitor.inference.pool_call import PoolCall
 from monitor.outbound import AsyncHttpClient
 from monitor.services.pool import PoolService, Revised
+from monitor.services.spending import BudgetedSpending
 from monitor.storage.engine import create_ledger_engine
 from monitor.storage.escalations import EscalationQueue
+from monitor.storage.spend import SpendStore
 from monitor.telemetry.setup import Telemetry, setup_telemetry
 
 logger = logging.getLogger(__name__)
@@ -45,14 +48,21 @@ async def _run(settings: Settings) -> None:
     def fuse(judgements: Sequence[Judgement]) -> Verdict | CouldNotJudge:
         return outcome(judgements, calibration, policy)
 
-    async with AsyncHttpClient(deadline_seconds=settings.pool.deadline_seconds) as client:
-        judge = PoolJudge(settings.pool, client)
-        logger.info("judging escalations", extra={"judge": judge.identity.version})
-        telemetry = setup_telemetry(settings.telemetry, "groundwatch-pool")
-        engine = create_ledger_engine(
-            settings.postgres, application_name="groundwatch-pool", pool_size=_DATABASE_CONNECTIONS
-        )
+    most_calls = settings.pool.concurrency * (1 + len(settings.pool.urls))
+    client = AsyncHttpClient(deadline_seconds=settings.pool.deadline_seconds, connections=most_calls)
+    telemetry = setup_telemetry(settings.telemetry, "groundwatch-pool")
+    engine = create_ledger_engine(
+        settings.postgres, application_name="groundwatch-pool", pool_size=_DATABASE_CONNECTIONS
+    )
+    async with client:
         try:
+            judge = PoolJudge(
+                settings.pool,
+                client,
+                spending=BudgetedSpending(SpendStore(engine), settings.pool),
+                observe=_calls_told_to(telemetry),
+            )
+            logger.info("judging escalations", extra={"judge": judge.identity.version})
             await PoolService(
                 queue=EscalationQueue(engine),
                 judge=judge,
@@ -66,6 +76,20 @@ async def _run(settings: Settings) -> None:
         finally:
             engine.dispose()
             telemetry.shutdown()
+
+
+def _calls_told_to(telemetry: Telemetry) -> Callable[[PoolCall], None]:
+    def tell(call: PoolCall) -> None:
+        telemetry.instruments.pool_called(call.endpoint, call.attempt.value, call.outcome.value)
+        telemetry.instruments.pool_spent(
+            prompt=call.tokens.prompt,
+            cached=call.tokens.cached,
+            completion=call.tokens.completion,
+            usd=call.cost_usd,
+        )
+        telemetry.instruments.pool_server(call.endpoint, permits=call.permits, circuit_open=call.circuit_open)
+
+    return tell
 
 
 class _Observer:

@@ -29,6 +29,7 @@ class Unjudgeable(StrEnum):
     UNCALIBRATED = "uncalibrated"
     JUDGE_ERROR = "judge_error"
     JUDGE_UNAVAILABLE = "judge_unavailable"
+    BUDGET_EXHAUSTED = "budget_exhausted"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

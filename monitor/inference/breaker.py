@@ -25,12 +25,15 @@ class CircuitBreaker:
 
     def allows(self, now: float) -> bool:
         """Whether a call may be made at `now` (a steady clock, in seconds); asking is taking the chance."""
-        if self._opened_at is None:
-            return True
-        if now - self._opened_at < self._reset:
+        if not self.would_allow(now):
             return False
-        self._opened_at = now
+        if self._opened_at is not None:
+            self._opened_at = now
         return True
+
+    def would_allow(self, now: float) -> bool:
+        """The same without taking the chance."""
+        return self._opened_at is None or now - self._opened_at >= self._reset
 
     def succeeded(self) -> None:
         """A call was answered: close."""

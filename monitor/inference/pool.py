@@ -1,6 +1,10 @@
-"""The pool judge: a large model behind an OpenAI-compatible API (vLLM, SGLang, llama.cpp's servers).
+"""The pool judge: a large model behind OpenAI-compatible APIs (vLLM, SGLang, llama.cpp's servers).
 
-Every call has a deadline and releases its slot when it passes. What the server refuses or fails is sorted into
+    trace ─▶ slot at a server that is well ─▶ call (and, past the 95th percentile, a second one elsewhere)
+                ▲                                │
+                └── pause, another server ◀──────┴─▶ opinion, or why there is none
+
+Every call has a deadline and gives its slot back, whatever becomes of it. What servers refuse or fail is sorted into
 what may be tried again at once, what later (the escalation stays queued), and what never.
 """
 
@@ -9,18 +13,22 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
-from enum import Enum
+from dataclasses import replace
 
 from monitor.config import PoolSettings
-from monitor.domain.errors import JudgeUnavailable
-from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Opinion, Tier, Unjudgeable
+from monitor.domain.errors import JudgeUnavailable, LedgerUnavailable
+from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Opinion, Tier, Unjudgeable, Usage
 from monitor.domain.trace import Trace
 from monitor.inference.breaker import CircuitBreaker
-from monitor.inference.pool_protocol import Asking, is_refusal, is_too_long, read_answer, request_body
-from monitor.judging.prompts import prompt_family
-from monitor.outbound import AsyncHttpClient, HttpAnswer, OutboundError, OutboundTimeout
+from monitor.inference.concurrency import AdaptiveLimit
+from monitor.inference.endpoints import CircuitOpen, Endpoint, Endpoints, Slot
+from monitor.inference.hedging import Hedging
+from monitor.inference.pool_call import Attempt, CallFailed, Case, PoolCall, PoolCaller
+from monitor.inference.pool_failure import Later, passing, reported
+from monitor.inference.pool_protocol import Asking, is_too_long, read_answer
+from monitor.inference.pool_spending import BudgetSpent, Spending
+from monitor.judging.prompts import PromptFamily, prompt_family
+from monitor.outbound import AsyncHttpClient
 
 log = logging.getLogger(__name__)
 
@@ -28,43 +36,9 @@ LONGEST_PAUSE_SECONDS = 30.0
 """A server that asks for a longer pause is taken for unavailable instead of waited for."""
 
 _FIRST_PAUSE_SECONDS = 0.5
-_OK = 200
-_TOO_MANY = 429
-_SERVER_ERROR = 500
-_UNAVAILABLE = 503
-_OURS_TO_FIX = frozenset({401, 403, 404, 405})
+_EXCERPT_BYTES = 200
 
-
-class Later(Enum):
-    """What a failure that may pass says about trying its trace again."""
-
-    POOL_AWAY = "pool away"
-    """The circuit is open and the server was not asked: ask for no trace for a while."""
-    UNCOUNTED = "uncounted"
-    """The server was not reached, is busy, or refuses whoever asks: not this trace's fault, as far as one can tell."""
-    COUNTED = "counted"
-    """The server had the trace, and failed on it or was too slow: after some tries it is the trace's fault."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PassingFailure(CouldNotJudge):
-    """A failure that may pass: leave the escalation queued. Every other failure is final for the trace."""
-
-    later: Later
-
-
-class _Retry(Exception):
-    """A failure that may pass: what to report if it does not, and the pause that the server asked for."""
-
-    def __init__(self, outcome: PassingFailure, *, status: int | None = None, pause: float | None = None) -> None:
-        super().__init__(outcome.detail)
-        self.outcome = outcome
-        self.status = status
-        self.pause = pause
-
-
-class _CircuitOpen(Exception):
-    """No call was made."""
+Result = Opinion | CouldNotJudge
 
 
 class PoolJudge:
@@ -73,11 +47,14 @@ class PoolJudge:
     Args:
         settings: where the pool is, its price and its limits.
         client: makes the calls, each within its deadline (`settings.deadline_seconds`); the caller closes it.
+        spending: the tenants' budgets; without, nobody pays and nothing is limited.
         stopwatch: a steady clock, in seconds.
         sleep: waits between two attempts.
+        choice: draws servers and pauses; seed it for a run that can be repeated.
+        observe: told of each call.
 
     Raises:
-        JudgeUnavailable: no URL is set.
+        JudgeUnavailable: no URL is set, or the prompt family cannot be asked through a server.
     """
 
     def __init__(
@@ -85,27 +62,31 @@ class PoolJudge:
         settings: PoolSettings,
         client: AsyncHttpClient,
         *,
+        spending: Spending | None = None,
         stopwatch: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        choice: random.Random | None = None,
+        observe: Callable[[PoolCall], None] = lambda _call: None,
     ) -> None:
         if settings.url is None:
             raise JudgeUnavailable("pool.url is not set")
         self._settings = settings
-        self._client = client
-        self._stopwatch = stopwatch
         self._sleep = sleep
-        self._url = f"{settings.url.rstrip('/')}/chat/completions"
+        self._choice = choice or random.Random()  # noqa: S311 - spreads load, no secret
         self._prompt = prompt_family(settings.prompt)
-        self._slots = asyncio.Semaphore(settings.concurrency)
-        self._breaker = CircuitBreaker(failures=settings.breaker_failures, reset_seconds=settings.breaker_reset_seconds)
-        self._asking = Asking.of(self._prompt)
-        self._headers = {"content-type": "application/json", "accept": "application/json"}
-        if settings.api_key is not None:
-            self._headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+        if self._prompt.by_sentence:
+            raise JudgeUnavailable(f"pool.prompt = {settings.prompt!r} asks sentence by sentence: use it for the edge")
+        servers = [_endpoint(url, settings, self._prompt) for url in (settings.url, *settings.urls)]
+        self.endpoints = Endpoints(servers, stopwatch=stopwatch, choice=self._choice)
+        hedges = settings.hedge == "always" or (settings.hedge == "auto" and len(servers) > 1)
+        self._hedging = Hedging(share=settings.hedge_share) if hedges else None
+        self._caller = PoolCaller(
+            settings, client, self._prompt, spending=spending, stopwatch=stopwatch, took=self._took, observe=observe
+        )
 
     @property
     def identity(self) -> JudgeIdentity:
-        """Who judges, as far as the settings tell: the revision is the operator's word."""
+        """Who judges, as far as the settings tell: the revision is the operator's word, the same for all servers."""
         return JudgeIdentity(
             name="pool",
             tier=Tier.POOL,
@@ -116,109 +97,143 @@ class PoolJudge:
 
     @property
     def is_open(self) -> bool:
-        """Whether the circuit is open: claim no work."""
-        return self._breaker.is_open
+        """Whether every circuit is open: claim no work."""
+        return self.endpoints.is_open
+
+    @property
+    def capacity(self) -> int:
+        """How many traces may be judged at a time now: claim no more."""
+        return self.endpoints.capacity
 
     @property
     def asking(self) -> Asking:
-        """What the server last accepted: the form of reply, and whether log-probabilities."""
-        return self._asking
+        """What the first server last accepted: the form of reply, and how many log-probabilities."""
+        return next(iter(self.endpoints)).asking
 
-    async def judge(self, trace: Trace) -> Opinion | CouldNotJudge:
+    async def judge(self, trace: Trace) -> Result:
         """Judge one trace; raises nothing for a trace's sake. A `PassingFailure` may be tried again later.
 
-        Takes at most `max_attempts` calls of `deadline_seconds` each, with pauses of at most
-        `LONGEST_PAUSE_SECONDS` between them. A call that the server refuses only for its form is made again
-        at once in the next form and is not counted.
+        Makes at most `max_attempts` attempts with pauses of at most `LONGEST_PAUSE_SECONDS` between them. Each waits
+        for a slot for at most the deadline, and then makes one call of at most the deadline, or two that overlap. A
+        call that the server refuses only for its form is made again at once in the next form and is not counted.
         """
-        message = self._prompt.render(trace)
-        outcome = _passing("the circuit is open", Later.POOL_AWAY)
+        case = self._caller.case(trace.tenant, self._prompt.render(trace))
+        outcome: Result = passing("the circuit is open", Later.POOL_AWAY)
         for attempt in range(self._settings.max_attempts):
             try:
-                async with self._slots:
-                    return await self._negotiate(message)
-            except _CircuitOpen:
+                return self._paid(case, await self._attempt(case, Attempt.RETRY if attempt else Attempt.FIRST))
+            except CircuitOpen:
                 break
-            except _Retry as retry:
-                self._strike(retry, attempt)
-                outcome = retry.outcome
-                pause = retry.pause if retry.pause is not None else _jittered(attempt)
+            except BudgetSpent as spent:
+                return CouldNotJudge(reason=Unjudgeable.BUDGET_EXHAUSTED, detail=str(spent))
+            except LedgerUnavailable as error:
+                return passing(f"no budget can be asked: {error}", Later.UNCOUNTED)
+            except TimeoutError:
+                return passing("no slot came free", Later.UNCOUNTED)
+            except CallFailed as failed:
+                outcome = failed.outcome
+                case.avoid.add(failed.endpoint)
+                pause = self._pause(failed, attempt)
             if pause > LONGEST_PAUSE_SECONDS or attempt + 1 == self._settings.max_attempts:
                 break
             await self._sleep(pause)
         return outcome
 
-    async def _negotiate(self, message: str) -> Opinion | CouldNotJudge:
-        asking: Asking | None = self._asking
+    def _pause(self, failed: CallFailed, attempt: int) -> float:
+        if failed.pause is not None and not self.endpoints.other_than(failed.endpoint):
+            return failed.pause
+        # Full jitter: uniform between nothing and an exponentially growing cap, so that retries come in no waves.
+        return self._choice.uniform(0.0, min(LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt))
+
+    def _paid(self, case: Case, result: Result) -> Result:
+        if not isinstance(result, Opinion):
+            return result
+        used, cost = case.used, self._caller.price.micro_usd(case.used) / 1e6
+        return replace(result, usage=Usage(prompt_tokens=used.prompt, completion_tokens=used.completion, cost_usd=cost))
+
+    async def _attempt(self, case: Case, attempt: Attempt) -> Result:
+        """One call, and a second one where the first is slow: the first good answer counts, the other is ended."""
+        async with asyncio.timeout(self._settings.deadline_seconds):
+            slot = await self.endpoints.take(avoid=case.avoid)
+        slow_after = self._hedging.called() if self._hedging is not None else None
+        running = [self._begin(slot, case, attempt)]
+        try:
+            if slow_after is not None:
+                await asyncio.wait(running, timeout=slow_after)
+                second = None if running[0].done() else self._second(slot.endpoint)
+                if second is not None:
+                    running.append(self._begin(second, case, Attempt.HEDGE))
+            return await _first_good(running)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _begin(self, slot: Slot, case: Case, attempt: Attempt) -> "asyncio.Task[Result]":
+        task = asyncio.create_task(self._negotiate(slot.endpoint, case, attempt))
+        # Not inside the task: one that is cancelled before it begins runs none of its own code.
+        task.add_done_callback(lambda _: slot.release())
+        return task
+
+    def _second(self, first: Endpoint) -> Slot | None:
+        if self._hedging is None or not self._hedging.may_grant:
+            return None
+        slot = self.endpoints.take_now(avoid={first})
+        if slot is None and self._settings.hedge == "always":
+            slot = self.endpoints.take_now()
+        if slot is not None:
+            self._hedging.grant()
+        return slot
+
+    def _took(self, seconds: float) -> None:
+        if self._hedging is not None:
+            self._hedging.answered(seconds)
+
+    async def _negotiate(self, endpoint: Endpoint, case: Case, attempt: Attempt) -> Result:
+        asking: Asking | None = endpoint.asking
         refusal = ""
         while asking is not None:
-            if not self._breaker.allows(self._stopwatch()):
-                raise _CircuitOpen
-            answer = await self._call(request_body(message, self._prompt, self._settings, asking))
-            if answer.status == _OK:
-                self._remember(asking)
-                said = read_answer(answer.body, self._prompt, self._settings, asking)
-                if said is not None:
-                    return said
-                asking = replace(asking, first_token=False)
+            answer = await self._caller.call(endpoint, asking, case, attempt)
+            if answer.is_refusal:
+                if is_too_long(answer.http.body):
+                    return CouldNotJudge(reason=Unjudgeable.TOO_LONG, detail=reported(answer.http))
+                refusal = reported(answer.http)
+                asking = asking.after_refusal(answer.http.body)
                 continue
-            if is_too_long(answer.body):
-                return CouldNotJudge(reason=Unjudgeable.TOO_LONG, detail=_reported(answer))
-            refusal = _reported(answer)
-            asking = asking.after_refusal(answer.body)
+            _remember(endpoint, asking)
+            if answer.completion is None:
+                begins = answer.http.body[:_EXCERPT_BYTES].decode(errors="replace")
+                return CouldNotJudge(reason=Unjudgeable.UNPARSEABLE, detail=f"not a chat completion: {begins!r}")
+            said = read_answer(answer.completion, self._prompt, asking)
+            if said is not None:
+                return said
+            asking = replace(asking, first_token=False)
         return CouldNotJudge(reason=Unjudgeable.JUDGE_ERROR, detail=f"refused in every form: {refusal}")
 
-    def _strike(self, retry: _Retry, attempt: int) -> None:
-        """Tell the breaker of a failed call."""
-        # 429 comes from a server that is well and busy: pausing is enough. Any other answer that is a failure is
-        # held against the server once a trace, lest one prompt that it cannot bear opens the circuit by itself.
-        if retry.status is None or (retry.status != _TOO_MANY and attempt == 0):
-            self._breaker.failed(self._stopwatch())
 
-    def _remember(self, asking: Asking) -> None:
-        # Only what was accepted is remembered: a refusal may be the trace's fault and not the form's.
-        if asking != self._asking:
-            log.info("the pool accepts %s, top_logprobs=%s", asking.form.name, asking.top_logprobs)
-            self._asking = asking
-
-    async def _call(self, body: bytes) -> HttpAnswer:
-        """One call: an answer with a status of 200 or a refusal, else `_Retry`."""
-        try:
-            answer = await self._client.post(self._url, body, self._headers)
-        except OutboundTimeout as error:
-            raise _Retry(_passing(str(error), Later.COUNTED, Unjudgeable.DEADLINE)) from None
-        except OutboundError as error:
-            raise _Retry(_passing(str(error), Later.UNCOUNTED)) from None
-        if answer.status == _OK or is_refusal(answer.status, answer.body):
-            self._breaker.succeeded()
-            return answer
-        failed_on_it = answer.status >= _SERVER_ERROR and answer.status != _UNAVAILABLE
-        outcome = _passing(_reported(answer), Later.COUNTED if failed_on_it else Later.UNCOUNTED)
-        # Asking again at once does not mend a wrong key or address: no pause is short enough.
-        pause = float("inf") if answer.status in _OURS_TO_FIX else _retry_after(answer)
-        raise _Retry(outcome, status=answer.status, pause=pause)
+def _endpoint(url: str, settings: PoolSettings, prompt: PromptFamily) -> Endpoint:
+    return Endpoint(
+        url,
+        asking=Asking.of(prompt),
+        breaker=CircuitBreaker(failures=settings.breaker_failures, reset_seconds=settings.breaker_reset_seconds),
+        limit=AdaptiveLimit(most=settings.concurrency),
+    )
 
 
-def _passing(detail: str, later: Later, reason: Unjudgeable = Unjudgeable.JUDGE_UNAVAILABLE) -> PassingFailure:
-    return PassingFailure(reason=reason, detail=detail, later=later)
+def _remember(endpoint: Endpoint, asking: Asking) -> None:
+    # Only what was accepted is remembered: a refusal may be the trace's fault and not the form's.
+    if asking != endpoint.asking:
+        log.info("%s accepts %s, top_logprobs=%s", endpoint.name, asking.form.name, asking.top_logprobs)
+        endpoint.asking = asking
 
 
-def _jittered(attempt: int) -> float:
-    """Full jitter: uniform between nothing and an exponentially growing cap, so that retries do not come in waves."""
-    return random.uniform(0.0, min(LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt))  # noqa: S311 - no secret
-
-
-def _retry_after(answer: HttpAnswer) -> float | None:
-    """Seconds that the server asked for (RFC 9110, section 10.2.3: a number, or a date), or None."""
-    value = answer.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError):
-        return None
-    return max(0.0, at - time.time())
-
-
-def _reported(answer: HttpAnswer) -> str:
-    return f"HTTP {answer.status}: {answer.text[:300]}"
+async def _first_good(running: list["asyncio.Task[Result]"]) -> Result:
+    """The first opinion; else the first word that is final; else the first call's failure is raised."""
+    pending = set(running)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if task.exception() is None and isinstance(task.result(), Opinion):
+                return task.result()
+    final = [task.result() for task in running if task.exception() is None]
+    return final[0] if final else running[0].result()

@@ -7,18 +7,22 @@ are read from its alternatives, so that the server computes the prompt and nothi
 Servers also differ in whether they give log-probabilities; without them a verdict's score is a fixed log-odds.
 """
 
+import base64
+import hmac
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
 from monitor.config import PoolSettings
-from monitor.domain.judgement import CouldNotJudge, Opinion, Unjudgeable, Usage
+from monitor.domain.judgement import CouldNotJudge, Opinion, Unjudgeable
 from monitor.domain.verdict import Label
 from monitor.inference.pool_logprobs import reply_tokens, verdict_first_log_odds, verdict_log_odds
 from monitor.judging.parsing import parse_reply
 from monitor.judging.prompts import PromptFamily
+from monitor.routing.spend import Tokens
 
 VERDICT_LOG_ODDS = 2.0
 """Score of a verdict without log-probabilities: its sign is the verdict, its size says nothing."""
@@ -30,6 +34,7 @@ _FEWER_LOGPROBS = 5
 _WORD_TOKENS = 16
 """Room for a bare word where its first token says nothing: blanks, quotes, an `Answer:`, an empty thought."""
 
+_MOST_COUNTED = 2**31 - 1
 _TOO_LONG = re.compile(r"context.{0,3}(?:length|window|size)|too many tokens|prompt is too long", re.IGNORECASE)
 
 _REFUSALS = frozenset({400, 413, 415, 422})
@@ -62,7 +67,7 @@ class Asking:
     @classmethod
     def of(cls, family: PromptFamily) -> "Asking":
         """How to ask a server of which nothing is known yet."""
-        return cls(form=ReplyForm.TEXT if family.json_keys is None else ReplyForm.JSON_SCHEMA)
+        return cls(form=ReplyForm.TEXT if _is_a_word(family) else ReplyForm.JSON_SCHEMA)
 
     @property
     def logprobs(self) -> bool:
@@ -96,31 +101,63 @@ def reply_schema(family: PromptFamily) -> dict[str, Any]:
     }
 
 
-def request_body(message: str, family: PromptFamily, settings: PoolSettings, asking: Asking) -> bytes:
-    """One greedy chat completion, as UTF-8 JSON. What all traces share comes first, for the server's prefix cache."""
+def messages(message: str, family: PromptFamily) -> list[dict[str, str]]:
+    """The conversation. What all traces share comes first, for the server's prefix cache."""
     instructions = [{"role": "system", "content": family.system}] if family.system else []
+    return [*instructions, {"role": "user", "content": message}]
+
+
+def request_body(
+    asked: list[dict[str, str]], family: PromptFamily, settings: PoolSettings, asking: Asking, *, salt: str | None
+) -> bytes:
+    """One greedy chat completion, as UTF-8 JSON.
+
+    Args:
+        asked: the conversation.
+        family: says what a reply looks like.
+        settings: the model, and how long its reply may be.
+        asking: what the server accepts.
+        salt: calls with another salt share no prefix cache with this one (`cache_salt`: vLLM since 0.9, SGLang
+            likewise); servers without prefix caches ignore it.
+    """
     body: dict[str, Any] = {
         "model": settings.model,
-        "messages": [*instructions, {"role": "user", "content": message}],
+        "messages": asked,
         "temperature": 0.0,
-        "max_tokens": _most_tokens(family, settings, asking),
+        "max_tokens": most_completion_tokens(family, settings, asking),
         "stream": False,
     }
     if asking.logprobs:
         body |= {"logprobs": True, "top_logprobs": asking.top_logprobs}
     if (wanted := _response_format(family, asking.form)) is not None:
         body["response_format"] = wanted
+    if salt is not None:
+        body["cache_salt"] = salt
     return json.dumps(body, ensure_ascii=False).encode()
 
 
-def _most_tokens(family: PromptFamily, settings: PoolSettings, asking: Asking) -> int:
-    if family.json_keys is not None:
+def tenant_salt(secret: str, tenant: str) -> str:
+    """A tenant's cache salt: 256 bits that nobody can guess who has not the secret, as vLLM's guide advises."""
+    return base64.urlsafe_b64encode(hmac.digest(secret.encode(), tenant.encode(), "sha256")).decode()
+
+
+def most_completion_tokens(family: PromptFamily, settings: PoolSettings, asking: Asking) -> int:
+    """The most tokens that a reply may have."""
+    if not _is_a_word(family):
         return settings.max_tokens
-    return 1 if asking.logprobs and asking.first_token else min(_WORD_TOKENS, settings.max_tokens)
+    return 1 if _reads_first_token(family, asking) else min(_WORD_TOKENS, settings.max_tokens)
+
+
+def _is_a_word(family: PromptFamily) -> bool:
+    return family.json_keys is None
+
+
+def _reads_first_token(family: PromptFamily, asking: Asking) -> bool:
+    return _is_a_word(family) and asking.logprobs and asking.first_token
 
 
 def _response_format(family: PromptFamily, form: ReplyForm) -> dict[str, Any] | None:
-    if family.json_keys is None or form is ReplyForm.TEXT:
+    if _is_a_word(family) or form is ReplyForm.TEXT:
         return None
     if form is ReplyForm.JSON_SCHEMA:
         schema = {"name": "verdict", "strict": True, "schema": reply_schema(family)}
@@ -148,43 +185,64 @@ def is_too_long(body: bytes) -> bool:
     return _TOO_LONG.search(body[:4096].decode(errors="replace")) is not None
 
 
-def read_answer(
-    body: bytes, family: PromptFamily, settings: PoolSettings, asking: Asking
-) -> Opinion | CouldNotJudge | None:
-    """What a 200 says: an opinion, or UNPARSEABLE with the reply's end for whoever looks into it.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What a server answered.
 
-    None where the one token that was asked for is no answer: ask for more (`first_token=False`).
+    Attributes:
+        choice: the first choice, as it came.
+        reply: the model's words; None where there are none.
+        tokens: what the server says that it took; None where it does not say.
     """
+
+    choice: Mapping[str, Any]
+    reply: str | None
+    tokens: Tokens | None
+
+
+def read_completion(body: bytes) -> Completion | None:
+    """The chat completion in a 200's body, or None where it is something else."""
     try:
         answer = json.loads(body)
         choice = answer["choices"][0]
         reply = choice["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        return CouldNotJudge(reason=Unjudgeable.UNPARSEABLE, detail=f"not a chat completion: {_excerpt(body)}")
-    usage = _usage(answer.get("usage"), settings)
-    if family.json_keys is None and asking.logprobs and asking.first_token:
-        score = verdict_first_log_odds(reply_tokens(choice), family)
-        return None if score is None else Opinion(raw_score=score, usage=usage)
-    parsed = parse_reply(reply, family) if isinstance(reply, str) else None
+        return None
+    tokens = _tokens(answer.get("usage"))
+    return Completion(choice=choice, reply=reply if isinstance(reply, str) else None, tokens=tokens)
+
+
+def _tokens(usage: Any) -> Tokens | None:
+    # vLLM tells cached tokens under `--enable-prompt-tokens-details`, SGLang under `--enable-cache-report`.
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    if prompt is None or completion is None:
+        return None
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    return Tokens(prompt=prompt, cached=min(prompt, cached or 0), completion=completion)
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNTED else None
+
+
+def read_answer(completion: Completion, family: PromptFamily, asking: Asking) -> Opinion | CouldNotJudge | None:
+    """What a completion says: an opinion, or UNPARSEABLE with the reply's end for whoever looks into it.
+
+    None where the one token that was asked for is no answer: ask for more (`first_token=False`).
+    """
+    tokens = reply_tokens(completion.choice)
+    if _reads_first_token(family, asking):
+        score = verdict_first_log_odds(tokens, family)
+        return None if score is None else Opinion(raw_score=score)
+    reply = completion.reply
+    parsed = None if reply is None else parse_reply(reply, family)
     if parsed is None:
-        cut = " (cut off)" if choice.get("finish_reason") == "length" else ""
+        cut = " (cut off)" if completion.choice.get("finish_reason") == "length" else ""
         return CouldNotJudge(reason=Unjudgeable.UNPARSEABLE, detail=f"no verdict{cut} in …{str(reply)[-200:]!r}")
-    score = verdict_log_odds(reply_tokens(choice), family, label=parsed.label)
+    score = verdict_log_odds(tokens, family, label=parsed.label)
     if score is None:
         score = VERDICT_LOG_ODDS if parsed.label is Label.HALLUCINATED else -VERDICT_LOG_ODDS
-    return Opinion(raw_score=score, reasoning=parsed.reasoning, usage=usage)
-
-
-def _excerpt(body: bytes) -> str:
-    return repr(body[:200].decode(errors="replace"))
-
-
-def _usage(reported: Any, settings: PoolSettings) -> Usage:
-    counts = reported if isinstance(reported, dict) else {}
-    prompt, completion = (_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-    cost = prompt * settings.usd_per_million_prompt_tokens + completion * settings.usd_per_million_completion_tokens
-    return Usage(prompt_tokens=prompt, completion_tokens=completion, cost_usd=cost / 1e6)
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
+    return Opinion(raw_score=score, reasoning=parsed.reasoning)

@@ -1,7 +1,8 @@
 """The pool worker's work: claimed escalations in, revised verdicts out.
 
     claim ─▶ PoolJudge ─┬─▶ a word, or a failure that is final ─▶ fuse with the local judgements ─▶ revise
-                        ├─▶ the circuit is open ─▶ put back, uncounted; nothing is claimed for a while
+                        ├─▶ the tenant's budget is spent ─▶ given up: the verdict stands, or could not be judged
+                        ├─▶ every circuit is open ─▶ put back, uncounted; nothing is claimed for a while
                         ├─▶ not reached, or busy ─▶ put back for longer each time, uncounted
                         └─▶ failed on it, or too slow ─▶ the same, counted; after `MAX_ATTEMPTS` given up
 
@@ -22,7 +23,8 @@ from monitor.domain.errors import InvalidMessage, LedgerUnavailable
 from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, Opinion, Unjudgeable
 from monitor.domain.trace import Trace
 from monitor.domain.verdict import Verdict
-from monitor.inference.pool import LONGEST_PAUSE_SECONDS, Later, PassingFailure
+from monitor.inference.pool import LONGEST_PAUSE_SECONDS
+from monitor.inference.pool_failure import Later, PassingFailure
 from monitor.storage.escalations import Escalation, EscalationQueue
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,10 @@ class RemoteJudge(Protocol):
     def identity(self) -> JudgeIdentity:
         """Who judges, exactly."""
 
+    @property
+    def capacity(self) -> int:
+        """How many traces it can work on at a time now."""
+
     async def judge(self, trace: Trace) -> Opinion | CouldNotJudge:
         """Judge one trace; raises nothing for a trace's sake."""
 
@@ -78,12 +84,12 @@ class Revised:
 
 
 class PoolService:
-    """Keeps the pool busy with the most urgent escalations, at most `settings.concurrency` at a time.
+    """Keeps the pool busy with the most urgent escalations, at most `judge.capacity` at a time.
 
     Args:
         queue: where escalations wait.
         judge: the pool.
-        settings: concurrency and deadlines; the lease outlasts all attempts of one call.
+        settings: deadlines; the lease outlasts all attempts at one trace.
         calibrate: a judge version's raw score as a probability, or None without calibration.
         fuse: what all judgements on a trace come to.
         clock: the time now, aware; it dates judgements.
@@ -105,10 +111,10 @@ class PoolService:
     ) -> None:
         self._queue = queue
         self._judge = judge
-        self._concurrency = settings.concurrency
         self._away_seconds = settings.breaker_reset_seconds
-        call_seconds = settings.deadline_seconds + LONGEST_PAUSE_SECONDS
-        self._lease_seconds = settings.max_attempts * call_seconds + _LEASE_MARGIN_SECONDS
+        # An attempt waits for a slot, calls, may call a second time beside that, and pauses.
+        attempt_seconds = 3 * settings.deadline_seconds + LONGEST_PAUSE_SECONDS
+        self._lease_seconds = settings.max_attempts * attempt_seconds + _LEASE_MARGIN_SECONDS
         self._calibrate = calibrate
         self._fuse = fuse
         self._clock = clock
@@ -136,12 +142,13 @@ class PoolService:
 
     async def _fill(self) -> bool:
         """Claim as many as there are free slots; True when all slots are taken afterwards."""
-        free = self._concurrency - len(self._under_way)
+        capacity = self._judge.capacity
+        free = capacity - len(self._under_way)
         if free > 0 and time.monotonic() >= self._away_until:
             for escalation in await asyncio.to_thread(self._queue.claim, free, lease_seconds=self._lease_seconds):
                 task = asyncio.create_task(self._work(escalation))
                 self._under_way[task] = escalation
-        return len(self._under_way) >= self._concurrency
+        return len(self._under_way) >= capacity
 
     async def _report(self) -> None:
         if time.monotonic() >= self._report_at:
@@ -180,6 +187,9 @@ class PoolService:
         seconds = time.monotonic() - began
         if isinstance(result, PassingFailure):
             await self._try_later(escalation, result)
+        elif isinstance(result, CouldNotJudge) and result.reason is Unjudgeable.BUDGET_EXHAUSTED:
+            # The pool was not asked, or had no word yet: there is no judgement of its to keep.
+            await self._give_up(escalation, result)
         else:
             await self._complete(escalation, result, seconds)
 

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -255,6 +256,17 @@ escalations = Table(
         postgresql_where=text("state in ('waiting', 'claimed')"),
     ),
     comment="Traces that wait for the pool, by value; a claim is a lease until available_at.",
+    postgresql_with=_UPDATED_IN_PLACE,
+)
+
+pool_spend = Table(
+    "pool_spend",
+    metadata,
+    *_key("tenant"),
+    Column("day", Date, primary_key=True),
+    *[_counter(name) for name in ("calls", "settled", "tokens", "micro_usd")],
+    *[_counter(name) for name in ("prompt_tokens", "cached_tokens", "completion_tokens")],
+    comment="What a tenant spent on the pool in a UTC day; calls not settled are charged at their upper estimate.",
     postgresql_with=_UPDATED_IN_PLACE,
 )
 

@@ -45,6 +45,11 @@ class Instruments:
         self._evidence = gauge(names.DRIFT_EVIDENCE, "1", "Natural logarithm of the drift detector's value.")
         self._lag = gauge(names.QUEUE_LAG, "{record}", "Records of a topic not yet worked on.")
         self._waiting = gauge(names.ESCALATIONS_WAITING, "{trace}", "Traces that wait for the pool.")
+        self._calls = counter(names.POOL_CALLS, "{call}", "Calls to the pool's servers by what became of them.")
+        self._tokens = counter(names.POOL_TOKENS, "{token}", "Tokens of answered calls to the pool.")
+        self._cost = counter(names.POOL_COST, "USD", "What answered calls to the pool cost, by the price table.")
+        self._permits = gauge(names.POOL_CONCURRENCY, "{call}", "Calls that a server may have under way.")
+        self._circuit = gauge(names.POOL_CIRCUIT, "1", "Whether a server's circuit is open: 1 or 0.")
         self._intake = counter(names.INTAKE, "{trace}", "Traces at the sidecar by what became of them.")
         self._intake_retries = counter(
             names.INTAKE_RETRIES, "{attempt}", "Times that the sidecar began anew with Kafka."
@@ -84,6 +89,23 @@ class Instruments:
     def escalations_waiting(self, count: int) -> None:
         """So many traces wait for the pool now."""
         self._waiting.set(count)
+
+    def pool_called(self, endpoint: str, attempt: str, outcome: str) -> None:
+        """One call to a server of the pool: `first`, `retry` or `hedge`; `answered`, `busy`, `timeout`, …."""
+        self._calls.add(1, {names.ENDPOINT: endpoint, names.ATTEMPT: attempt, names.OUTCOME: outcome})
+
+    def pool_spent(self, *, prompt: int, cached: int, completion: int, usd: float) -> None:
+        """An answered call took so many tokens, `cached` among `prompt`. Spend by tenant is in the ledger only."""
+        for kind, count in (("prompt", prompt - cached), ("cached_prompt", cached), ("completion", completion)):
+            if count:
+                self._tokens.add(count, {names.KIND: kind})
+        if usd:
+            self._cost.add(usd)
+
+    def pool_server(self, endpoint: str, *, permits: int, circuit_open: bool) -> None:
+        """How a server of the pool stands after a call."""
+        self._permits.set(permits, {names.ENDPOINT: endpoint})
+        self._circuit.set(int(circuit_open), {names.ENDPOINT: endpoint})
 
     def accounting(self, counts: Mapping[str, int]) -> None:
         """The ledger's accounting as of now: `accepted` is the sum of the others but `pending` and `lost`."""

@@ -22,7 +22,8 @@ from monitor.domain.errors import JudgeUnavailable
 from monitor.domain.judgement import CouldNotJudge, Opinion, Unjudgeable
 from monitor.domain.trace import Document, Trace
 from monitor.inference.loading import shipped_gguf
-from monitor.inference.pool import Later, PassingFailure, PoolJudge
+from monitor.inference.pool import PoolJudge
+from monitor.inference.pool_failure import Later, PassingFailure
 from monitor.inference.pool_protocol import ReplyForm
 from monitor.outbound import AsyncHttpClient, HttpClient, OutboundError
 

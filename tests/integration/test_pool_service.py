@@ -13,7 +13,7 @@ from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, Op
 from monitor.domain.trace import Trace
 from monitor.domain.verdict import Verdict
 from monitor.embedded.postgres import EmbeddedPostgres
-from monitor.inference.pool import Later, PassingFailure
+from monitor.inference.pool_failure import Later, PassingFailure
 from monitor.services import pool as pool_service
 from monitor.services.pool import MAX_ATTEMPTS, PoolService, Revised
 from monitor.storage.accounting import accounting
@@ -36,8 +36,9 @@ DEADLINE = 60.0
 class ScriptedPool:
     """A judge that answers as it is told, and remembers how many it worked on at once."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, capacity: int) -> None:
         self._answer = answer
+        self._capacity = capacity
         self.asked: list[str] = []
         self.at_once = 0
         self.most_at_once = 0
@@ -45,6 +46,10 @@ class ScriptedPool:
     @property
     def identity(self) -> JudgeIdentity:
         return POOL
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
 
     async def judge(self, trace: Trace) -> Opinion | CouldNotJudge:
         self.asked.append(trace.trace_id)
@@ -77,14 +82,14 @@ class Worker:
     """A PoolService with a scripted pool on the test's own queue."""
 
     def __init__(self, engine: Engine, answer: Answer, *, concurrency: int = 4) -> None:
-        self.pool = ScriptedPool(answer)
+        self.pool = ScriptedPool(answer, concurrency)
         self.seen: list[Revised] = []
         self.waiting: list[int] = []
         self.stop = asyncio.Event()
         self.service = PoolService(
             queue=EscalationQueue(engine),
             judge=self.pool,
-            settings=PoolSettings(concurrency=concurrency, breaker_reset_seconds=0.2),
+            settings=PoolSettings(breaker_reset_seconds=0.2),
             calibrate=calibrate,
             fuse=fuse,
             clock=lambda: NOON,
