@@ -46,17 +46,23 @@ def load_edge(settings: Settings, *, explain: bool = False) -> "GgufJudge | None
     prompt = prompt_family(gguf.prompt)
     try:
         # llama.cpp is an extra: most installations have no compiler for it.
-        from monitor.inference.gguf import GgufJudge  # noqa: PLC0415
+        from monitor.inference.gguf.judge import GgufJudge, GgufPlan, always, never  # noqa: PLC0415
+        from monitor.inference.gguf.model import Offload  # noqa: PLC0415
     except ImportError as error:
         raise JudgeUnavailable(f"a GGUF judge needs the extra groundwatch[gguf]: {error}") from error
-    return GgufJudge(
-        gguf.path,
-        prompt=prompt,
+    plan = GgufPlan(
         context_tokens=gguf.context_tokens,
-        gpu_layers=gguf.gpu_layers,
+        cache_tokens=gguf.cache_tokens,
+        sequences=gguf.sequences,
+        reading=gguf.reading,
+        most_windows=gguf.max_windows,
+        offload=Offload(layers=gguf.gpu_layers, main_gpu=gguf.main_gpu, tensor_split=gguf.tensor_split),
         threads=gguf.threads,
-        explain=explain,
+        flash_attention=gguf.flash_attention,
+        cache_type=gguf.cache_type,
+        most_mib=gguf.max_memory_mib,
     )
+    return GgufJudge(gguf.path, prompt=prompt, plan=plan, explain=always if explain else never)
 
 
 def load_calibration(path: Path | None = None) -> Calibration:
