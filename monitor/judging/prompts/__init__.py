@@ -5,6 +5,15 @@ verdict or a format placeholder. `neutralise` breaks those sequences and leaves 
 once, so that a placeholder inside a document stays text.
 """
 
-from monitor.judging.prompts.faithfulness import LYNX, PROMPTS, SUPPORT, PromptFamily, prompt_family
+from monitor.judging.prompts.faithfulness import (
+    CLAIMS,
+    LYNX,
+    PROMPTS,
+    ROOT,
+    SUPPORT,
+    PromptFamily,
+    prompt_family,
+    reply_schema,
+)
 
-__all__ = ["LYNX", "PROMPTS", "SUPPORT", "PromptFamily", "prompt_family"]
+__all__ = ["CLAIMS", "LYNX", "PROMPTS", "ROOT", "SUPPORT", "PromptFamily", "prompt_family", "reply_schema"]

@@ -1,7 +1,8 @@
-"""Putting hostile texts into a template: every slot is filled once, with a neutralised text."""
+"""What all families share: filling a template with hostile texts, each slot once; and the form of replies."""
 
 import string
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from monitor.judging.neutralise import neutralise
 
@@ -25,3 +26,13 @@ def pieces_of(template: str) -> Iterator[tuple[str, str | None]]:
     """A template's literal texts, each with the slot that follows it; raises ValueError for unbalanced braces."""
     for literal, slot, _, _ in string.Formatter().parse(template):
         yield literal, slot
+
+
+def closed_object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema of an object with exactly these keys, in this order."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }

@@ -52,7 +52,7 @@ def test_the_digest_changes_with_the_template_and_tells_families_apart():
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones():
-    with pytest.raises(InvalidSettings, match=r"'nope'.*lynx, support"):
+    with pytest.raises(InvalidSettings, match=r"'nope'.*claims, lynx, root, support"):
         prompt_family("nope")
 
 
