@@ -24,7 +24,7 @@ DECIMALS = 6
 """What is fitted is rounded, so that another machine's arithmetic does not make another version."""
 
 _SEED = 0
-_SAMPLES = 1000
+_SAMPLES = 500
 
 Bounds = tuple[float, float]
 

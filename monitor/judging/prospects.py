@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 
 from monitor.judging.odds import Floats, log_odds, logit
 
-_QUANTILES = 25
-_LEVELS = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+_TAIL = (0.0, 0.005, 0.01, 0.02)
+_LEVELS = np.array([*_TAIL, *(step / 20 for step in range(1, 20)), *(1.0 - level for level in reversed(_TAIL))])
+"""Of the quantiles that are kept: close at the ends, for a sure verdict is only ever wrong there."""
 _RIDGE = 1.0
 _DECIMALS = 6
 
@@ -29,16 +30,19 @@ class Prospect:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """Log-odds after asking, for one label: a straight line and the quantiles of what is left, rising."""
+    """Log-odds after asking, for one label: a straight line, and what is left, as quantiles from least to greatest."""
 
     intercept: float
     slope: float
     rest: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.rest) != len(_LEVELS):
+            raise ValueError(f"{len(self.rest)} quantiles; {len(_LEVELS)} are known")
+
     def below(self, odds: Floats, bound: float) -> Floats:
         """Probability that the log-odds end below the bound, for each of the log-odds before."""
-        levels = np.linspace(0.0, 1.0, len(self.rest) + 1)[:-1] + 0.5 / len(self.rest)
-        return np.asarray(np.interp(bound - self.intercept - self.slope * odds, self.rest, levels, left=0.0, right=1.0))
+        return np.asarray(np.interp(bound - self.intercept - self.slope * odds, self.rest, _LEVELS))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

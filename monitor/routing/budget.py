@@ -20,6 +20,16 @@ class TimeBudget:
         self._refill(now)
         return self._balance > 0
 
+    def scarcity(self, now: float) -> float:
+        """How far the time is used up at `now`: 0 with a full bucket, 1 when nothing may begin.
+
+        As a price it finds its own level: the dearer the calls, the fewer are made, and the bucket fills again.
+        """
+        self._refill(now)
+        if self._share <= 0:
+            return 1.0
+        return min(1.0, max(0.0, 1.0 - self._balance / self._burst))
+
     def spend(self, seconds: float, *, now: float) -> None:
         """Charge work that took `seconds` and ended at `now`."""
         self._refill(now - seconds)
