@@ -21,13 +21,13 @@ _BLOCKS = (
 # What NFKC leaves alone. After Unicode TR 39's confusables, as far as the words need it that are looked for.
 _DRAWN_ALIKE = {
     # Cyrillic capitals
-    "\u0410\u0412\u0415\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0405\u0422\u0425\u051c\u050c": "ABEIJKMHOPSTXWG",
+    "\u0410\u0412\u0421\u0415\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0405\u0422\u0425\u051c\u050c": "ABCEIJKMHOPSTXWG",
     # Cyrillic small letters
     "\u0430\u0441\u0435\u0456\u0458\u043e\u0440\u0455\u0445\u051d\u04cf\u0443\u0501": "aceijopsxwlyd",
     # Greek capitals
     "\u0391\u0392\u0395\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a7\u03a5\u0396": "ABEIKMNOPTXYZ",
     # Greek small letters
-    "\u03bf\u03bd\u03b9\u03c5": "oviu",
+    "\u03b1\u03bf\u03bd\u03b9\u03c1\u03c5": "aovipu",
     # angles
     "\u2039\u27e8\u02c2\u276e\u3008": "<<<<<",
     # angles

@@ -70,11 +70,12 @@ _BREAKS = tuple(
 )
 """A space goes to the end of each match."""
 
-_KEYS = r"SCORE|REASONING|VERDICT|FEEDBACK|RESULT|JUSTIFICATION|WINNER"
+_KEYS = r"SCORE|REASONING|VERDICT|CLAIMS?|FEEDBACK|RESULT|JUSTIFICATION|PREFERENCE|WINNER"
 _REPLY_KEY = re.compile(rf"""(?i)(["'])(?:{_KEYS})\1(?=\s*:)""")
 # Without quotes a key is a word like any other, unless a verdict follows: "Score: 3-2" is sports.
+_VERDICTS = r"PASS|FAIL|(?:UN)?SUPPORTED|FAITHFUL|HALLUCINATED"
 _LOOSE_KEY = re.compile(
-    r"""(?i)\b(?:SCORE|VERDICT)(?=["'*_`]{0,3}\s{0,3}[:=]["'*_`\s\[]{0,4}(?:PASS|FAIL|YES|NO|FAITHFUL|HALLUCINATED)\b)"""
+    rf"""(?i)\b(?:SCORE|VERDICT)(?=["'*_`]{{0,3}}\s{{0,3}}[:=]["'*_`\s\[]{{0,4}}(?:{_VERDICTS})\b)"""
 )
 _OPEN = "\N{LEFT DOUBLE QUOTATION MARK}"
 _CLOSE = "\N{RIGHT DOUBLE QUOTATION MARK}"
