@@ -6,6 +6,18 @@ outside of its scale is none either, and is never clamped into it.
 """
 
 from monitor.judging.parsing.claims import ClaimVerdict, unsupported_claims
+from monitor.judging.parsing.scores import ParsedScore, Preference, parse_level, parse_preference, parse_share
 from monitor.judging.parsing.verdicts import MAX_REPLY_CHARACTERS, ParsedReply, parse_reply
 
-__all__ = ["MAX_REPLY_CHARACTERS", "ClaimVerdict", "ParsedReply", "parse_reply", "unsupported_claims"]
+__all__ = [
+    "MAX_REPLY_CHARACTERS",
+    "ClaimVerdict",
+    "ParsedReply",
+    "ParsedScore",
+    "Preference",
+    "parse_level",
+    "parse_preference",
+    "parse_reply",
+    "parse_share",
+    "unsupported_claims",
+]

@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _QUOTATION = re.compile(r'"([^"\n]*+)"')
-_COLON = re.compile(r"""[*'"]*+\s*+[:=]""")
+COLON = re.compile(r"""[*'"]*+\s*+[:=]""")
+"""What follows a key."""
+
 _AROUND_A_KEY = " \t\r\"'*`_"
 
 
@@ -30,13 +32,15 @@ class _Place(NamedTuple):
     start: int
 
 
-def value_place(reply: str, key: str) -> int | None:
+def value_place(reply: str, key: str, after: re.Pattern[str] = COLON) -> int | None:
     """The offset just behind `key:`, of the last key that counts; None when there is none. Linear in the reply.
+
+    Another pattern in the place of the colon finds other marks, such as Prometheus's `[RESULT]`.
 
     Objects come before loose text, later objects before earlier ones, and in an object the least deep key before
     those further in; the last of them where it stands twice.
     """
-    places = list(_places(reply, key))
+    places = list(_places(reply, key, after))
     if not places:
         return None
     last = max(place.group for place in places)
@@ -45,7 +49,7 @@ def value_place(reply: str, key: str) -> int | None:
     return [place.start for place in in_last if place.depth == least][-1]
 
 
-def _places(reply: str, key: str) -> Iterator[_Place]:
+def _places(reply: str, key: str, after: re.Pattern[str]) -> Iterator[_Place]:
     tokens = _tokens(key)
     position = depth = group = objects = 0
     while token := tokens.search(reply, position):
@@ -63,9 +67,9 @@ def _places(reply: str, key: str) -> Iterator[_Place]:
             position = token.start() + 1 if depth else token.end()
         elif token["quote"]:
             position, named = _after_string(reply, token.start(), key, in_object=depth > 0)
-            if named and (colon := _COLON.match(reply, position)) and _begins(reply, token.start(), depth):
+            if named and (colon := after.match(reply, position)) and _begins(reply, token.start(), depth):
                 yield _Place(group, depth, colon.end())
-        elif (colon := _COLON.match(reply, position)) and _begins(reply, token.start(), depth):
+        elif (colon := after.match(reply, position)) and _begins(reply, token.start(), depth):
             yield _Place(group, depth, colon.end())
 
 
