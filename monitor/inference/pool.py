@@ -117,7 +117,7 @@ class PoolJudge:
         for a slot for at most the deadline, and then makes one call of at most the deadline, or two that overlap. A
         call that the server refuses only for its form is made again at once in the next form and is not counted.
         """
-        case = self._caller.case(trace.tenant, self._prompt.render(trace))
+        case = self._caller.case(trace)
         outcome: Result = passing("the circuit is open", Later.POOL_AWAY)
         for attempt in range(self._settings.max_attempts):
             try:
@@ -204,7 +204,7 @@ class PoolJudge:
             if answer.completion is None:
                 begins = answer.http.body[:_EXCERPT_BYTES].decode(errors="replace")
                 return CouldNotJudge(reason=Unjudgeable.UNPARSEABLE, detail=f"not a chat completion: {begins!r}")
-            said = read_answer(answer.completion, self._prompt, asking)
+            said = read_answer(answer.completion, self._prompt, asking, judged=case.answer)
             if said is not None:
                 return said
             asking = replace(asking, first_token=False)

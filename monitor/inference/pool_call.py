@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from monitor.config import PoolSettings
+from monitor.domain.generation import Message
 from monitor.domain.judgement import Unjudgeable
+from monitor.domain.trace import Trace
 from monitor.inference.endpoints import Endpoint
 from monitor.inference.pool_failure import BUSY, Later, PassingFailure, failure_of, passing, retry_after
 from monitor.inference.pool_protocol import (
     Asking,
     Completion,
     is_refusal,
-    messages,
     most_completion_tokens,
     read_completion,
     request_body,
@@ -88,13 +89,15 @@ class Case:
     Attributes:
         tenant: who pays.
         asked: the conversation.
+        answer: what is judged.
         used: tokens of all its calls so far, as far as is known.
         struck: servers against which a failure on this trace was held.
         avoid: servers that just failed.
     """
 
     tenant: str
-    asked: list[dict[str, str]]
+    asked: tuple[Message, ...]
+    answer: str
     used: Tokens = Tokens()  # noqa: RUF009 - frozen
     struck: set[Endpoint] = field(default_factory=set)
     avoid: set[Endpoint] = field(default_factory=set)
@@ -102,7 +105,7 @@ class Case:
     @property
     def prompt_bytes(self) -> int:
         """Of the conversation in UTF-8."""
-        return sum(len(message["content"].encode(errors="replace")) for message in self.asked)
+        return sum(len(message.content.encode(errors="replace")) for message in self.asked)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,9 +170,9 @@ class PoolCaller:
         if settings.api_key is not None:
             self._headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
 
-    def case(self, tenant: str, message: str) -> Case:
+    def case(self, trace: Trace) -> Case:
         """A trace to be asked about."""
-        return Case(tenant=tenant, asked=messages(message, self._prompt))
+        return Case(tenant=trace.tenant, asked=self._prompt.messages(trace), answer=trace.answer)
 
     async def call(self, endpoint: Endpoint, asking: Asking, case: Case, attempt: Attempt) -> Answer:
         """One call, within the client's deadline.

@@ -11,17 +11,18 @@ import base64
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
 from monitor.config import PoolSettings
+from monitor.domain.generation import Message
 from monitor.domain.judgement import CouldNotJudge, Opinion, Unjudgeable
 from monitor.domain.verdict import Label
 from monitor.inference.pool_logprobs import reply_tokens, verdict_first_log_odds, verdict_log_odds
-from monitor.judging.parsing import parse_reply
-from monitor.judging.prompts import PromptFamily
+from monitor.judging.parsing import parse_reply, unsupported_claims
+from monitor.judging.prompts import PromptFamily, reply_schema
 from monitor.routing.spend import Tokens
 
 VERDICT_LOG_ODDS = 2.0
@@ -87,33 +88,13 @@ class Asking:
         return replace(self, top_logprobs=_FEWER_LOGPROBS if self.top_logprobs > _FEWER_LOGPROBS else 0)
 
 
-def reply_schema(family: PromptFamily) -> dict[str, Any]:
-    """JSON Schema of a reply. It is bounded, so that a small model comes to an end; the key order is the prompt's."""
-    assert family.json_keys is not None
-    reasoning, score = family.json_keys
-    points = {"type": "array", "items": {"type": "string", "maxLength": 200}, "minItems": 1, "maxItems": 4}
-    verdicts = {"type": "string", "enum": [family.faithful, family.hallucinated]}
-    return {
-        "type": "object",
-        "properties": {reasoning: points, score: verdicts},
-        "required": [reasoning, score],
-        "additionalProperties": False,
-    }
-
-
-def messages(message: str, family: PromptFamily) -> list[dict[str, str]]:
-    """The conversation. What all traces share comes first, for the server's prefix cache."""
-    instructions = [{"role": "system", "content": family.system}] if family.system else []
-    return [*instructions, {"role": "user", "content": message}]
-
-
 def request_body(
-    asked: list[dict[str, str]], family: PromptFamily, settings: PoolSettings, asking: Asking, *, salt: str | None
+    asked: Sequence[Message], family: PromptFamily, settings: PoolSettings, asking: Asking, *, salt: str | None
 ) -> bytes:
     """One greedy chat completion, as UTF-8 JSON.
 
     Args:
-        asked: the conversation.
+        asked: the conversation. What all traces share comes first in it, for the server's prefix cache.
         family: says what a reply looks like.
         settings: the model, and how long its reply may be.
         asking: what the server accepts.
@@ -122,7 +103,7 @@ def request_body(
     """
     body: dict[str, Any] = {
         "model": settings.model,
-        "messages": asked,
+        "messages": [{"role": message.role.value, "content": message.content} for message in asked],
         "temperature": 0.0,
         "max_tokens": most_completion_tokens(family, settings, asking),
         "stream": False,
@@ -228,8 +209,10 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNTED else None
 
 
-def read_answer(completion: Completion, family: PromptFamily, asking: Asking) -> Opinion | CouldNotJudge | None:
-    """What a completion says: an opinion, or UNPARSEABLE with the reply's end for whoever looks into it.
+def read_answer(
+    completion: Completion, family: PromptFamily, asking: Asking, *, judged: str
+) -> Opinion | CouldNotJudge | None:
+    """What a completion says about the answer `judged`: an opinion, or UNPARSEABLE with the reply's end.
 
     None where the one token that was asked for is no answer: ask for more (`first_token=False`).
     """
@@ -245,4 +228,4 @@ def read_answer(completion: Completion, family: PromptFamily, asking: Asking) ->
     score = verdict_log_odds(tokens, family, label=parsed.label)
     if score is None:
         score = VERDICT_LOG_ODDS if parsed.label is Label.HALLUCINATED else -VERDICT_LOG_ODDS
-    return Opinion(raw_score=score, reasoning=parsed.reasoning)
+    return Opinion(raw_score=score, unsupported=unsupported_claims(judged, parsed.claims), reasoning=parsed.reasoning)
