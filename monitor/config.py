@@ -262,6 +262,8 @@ class PolicySettings(_Section):
 
     threshold: Share = 0.5
     """An answer is called hallucinated from this probability on."""
+    mode: Literal["band", "value"] = "band"
+    """Who is asked next: `band`: about the unsure; `value`: where that is worth its cost, see `calibrate policy`."""
     edge: Literal["all", "unsure", "none"] = "unsure"
     """Which traces the GGUF judge sees: all (a GPU), those that the screen is unsure of and the audited, or none."""
     edge_budget_share: Share = 0.25
@@ -278,6 +280,18 @@ class PolicySettings(_Section):
     """Share of all traces that goes to the pool whatever the judges say: what corrected rates rest on."""
     calibration: Path | None = None
     """Calibration file; the shipped one when absent."""
+    cost_of_miss: Annotated[float, Field(gt=0)] = 1.0
+    """By value: cost of a hallucinated answer that is called faithful, in any currency that all the costs share."""
+    cost_of_false_alarm: Annotated[float, Field(gt=0)] = 1.0
+    """By value: cost of a faithful answer that is called hallucinated."""
+    cost_of_edge_call: Annotated[float, Field(ge=0)] = 0.0
+    """By value: cost of asking the edge judge once."""
+    cost_of_pool_call: Annotated[float, Field(ge=0)] = 0.0
+    """By value: cost of asking the pool once."""
+    edge_price: Annotated[float, Field(ge=0)] = 0.0
+    """By value: what asking the edge judge must be worth beyond its cost, so that a budget is kept."""
+    pool_price: Annotated[float, Field(ge=0)] = 0.0
+    """By value: likewise of the pool."""
 
     @model_validator(mode="after")
     def _unsure_is_a_range(self) -> Self:

@@ -14,13 +14,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from monitor.domain.judgement import BatchJudge, CouldNotJudge, Judge, JudgeIdentity, Judgement, Opinion, Unjudgeable
-from monitor.domain.trace import Origin, Trace
+from monitor.domain.judgement import (
+    BatchJudge,
+    CouldNotJudge,
+    Judge,
+    JudgeIdentity,
+    Judgement,
+    Opinion,
+    Tier,
+    Unjudgeable,
+)
+from monitor.domain.trace import Origin, Segment, Trace
 from monitor.domain.verdict import FAITHFULNESS, Assessment, Label, Verdict
 from monitor.judging.calibration import Calibration
 from monitor.judging.judgeable import why_unjudgeable
+from monitor.judging.prospects import Prospect
 from monitor.routing.budget import TimeBudget
-from monitor.routing.policy import Choice, EdgeUse, Policy
+from monitor.routing.policy import Choice, EdgeUse, Mode, Policy
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +108,10 @@ class Cascade:
         results = self._screen_results(self._screen, traces)
         latency = (self._stopwatch() - began) / len(traces)
         everyone = Choice(because="all", inclusion_probability=1.0)
-        return [(self._judgement(self._screen.identity, result, latency, everyone),) for result in results]
+        return [
+            (self._judgement(self._screen.identity, result, latency, everyone, trace.segment),)
+            for trace, result in zip(traces, results, strict=True)
+        ]
 
     def _screen_results(self, screen: BatchJudge, traces: Sequence[Trace]) -> list[Result]:
         try:
@@ -112,16 +125,22 @@ class Cascade:
     def _ask_edge(self, trace: Trace, screened: tuple[Judgement, ...]) -> _Heard:
         if self._edge is None:
             return _Heard(screened)
-        probability = self._fused(screened)
-        within = self._policy.edge is EdgeUse.ALL or self._budget.allows(self._stopwatch())
-        choice = self._policy.edge_choice(trace, probability, within_budget=within)
+        probability = self._fused(screened, trace.segment)
+        moment = self._stopwatch()
+        choice = self._policy.edge_choice(
+            trace,
+            probability,
+            within_budget=self._policy.edge is EdgeUse.ALL or self._budget.allows(moment),
+            prospect=self._prospect(screened, self._edge.identity.tier, probability),
+            scarcity=self._budget.scarcity(moment),
+        )
         if choice is None:
             return _Heard(screened)
         began = self._stopwatch()
         result = self._edge_result(self._edge, trace)
         ended = self._stopwatch()
         self._budget.spend(ended - began, now=ended)
-        judgement = self._judgement(self._edge.identity, result, ended - began, choice)
+        judgement = self._judgement(self._edge.identity, result, ended - began, choice, trace.segment)
         return _Heard((*screened, judgement), (judgement,) if choice.because == "audit" else ())
 
     def _edge_result(self, edge: Judge, trace: Trace) -> Result:
@@ -138,13 +157,15 @@ class Cascade:
             log.error("judge %s failed; more such failures are only counted", identity.version, exc_info=error)
         return CouldNotJudge(reason=Unjudgeable.JUDGE_ERROR, detail=f"{type(error).__name__}: {error}"[:500])
 
-    def _judgement(self, identity: JudgeIdentity, result: Result, latency: float, choice: Choice) -> Judgement:
+    def _judgement(
+        self, identity: JudgeIdentity, result: Result, latency: float, choice: Choice, segment: Segment
+    ) -> Judgement:
         if isinstance(result, Opinion) and not math.isfinite(result.raw_score):
             # Half-precision overflow: no number, so no word; compared with a threshold it would read as faithful.
             result = CouldNotJudge(reason=Unjudgeable.JUDGE_ERROR, detail=f"the score is {result.raw_score}")
         probability = None
         if isinstance(result, Opinion):
-            probability = self._calibration.probability(identity.version, result.raw_score)
+            probability = self._calibration.probability(identity.version, result.raw_score, segment=segment)
         return Judgement(
             judge=identity,
             result=result,
@@ -154,33 +175,47 @@ class Cascade:
             chosen_because=choice.because,
         )
 
-    def _fused(self, judgements: Sequence[Judgement]) -> float | None:
-        fused = self._calibration.fuse(judgements)
+    def _fused(self, judgements: Sequence[Judgement], segment: Segment) -> float | None:
+        fused = self._calibration.fuse(judgements, segment=segment)
         return None if fused is None else fused[0]
+
+    def _prospect(self, judgements: Sequence[Judgement], tier: Tier, probability: float | None) -> Prospect | None:
+        if self._policy.mode is not Mode.VALUE:
+            return None
+        return self._calibration.prospect(judgements, tier, probability=probability, threshold=self._policy.threshold)
 
     def _assessment(self, trace: Trace, origin: Origin, heard: _Heard, bar: CouldNotJudge | None) -> Assessment:
         unaudited = [judgement for judgement in heard.judgements if judgement not in heard.audit_only]
+        probability = self._fused(unaudited, trace.segment)
         return Assessment(
             trace=trace,
             origin=origin,
             evaluator=FAITHFULNESS,
             judge_version=self.version,
             judgements=heard.judgements,
-            outcome=bar or outcome(heard.judgements, self._calibration, self._policy),
-            decision=self._policy.decide(trace, probability=self._fused(unaudited), failure=bar),
+            outcome=bar or outcome(heard.judgements, self._calibration, self._policy, segment=trace.segment),
+            decision=self._policy.decide(
+                trace,
+                probability=probability,
+                failure=bar,
+                prospect=self._prospect(unaudited, Tier.POOL, probability),
+            ),
             judged_at=self._clock(),
         )
 
 
-def outcome(judgements: Sequence[Judgement], calibration: Calibration, policy: Policy) -> Verdict | CouldNotJudge:
+def outcome(
+    judgements: Sequence[Judgement], calibration: Calibration, policy: Policy, *, segment: Segment | None = None
+) -> Verdict | CouldNotJudge:
     """What all the judgements on one trace come to; also for a trace that the pool has judged since.
 
     Args:
         judgements: of every tier that was asked, cheapest first.
         calibration: fuses them.
         policy: its threshold makes the label.
+        segment: the trace's, where the calibration may know it apart.
     """
-    fused = calibration.fuse(judgements)
+    fused = calibration.fuse(judgements, segment=segment)
     if fused is None:
         return _why_not(judgements)
     probability, decided_by = fused

@@ -14,7 +14,8 @@ from monitor.inference.cascade import Cascade
 from monitor.inference.screen import Screen
 from monitor.judging.calibration import Calibration
 from monitor.judging.prompts import prompt_family
-from monitor.routing.policy import EdgeUse, Policy
+from monitor.routing.policy import EdgeUse, Mode, Policy
+from monitor.routing.value import Costs
 
 if TYPE_CHECKING:
     from monitor.inference.gguf import GgufJudge
@@ -84,6 +85,7 @@ def load_policy(settings: Settings) -> Policy:
     wanted = settings.policy
     return Policy(
         threshold=wanted.threshold,
+        mode=Mode(wanted.mode),
         edge=EdgeUse(wanted.edge),
         edge_budget_share=wanted.edge_budget_share,
         unsure_low=wanted.unsure_low,
@@ -91,6 +93,11 @@ def load_policy(settings: Settings) -> Policy:
         escalates=wanted.escalate == "always" or (wanted.escalate == "auto" and settings.pool.url is not None),
         escalate_unsure_share=wanted.escalate_unsure_share,
         audit_share=wanted.audit_share,
+        costs=Costs(miss=wanted.cost_of_miss, false_alarm=wanted.cost_of_false_alarm),
+        edge_call=wanted.cost_of_edge_call,
+        pool_call=wanted.cost_of_pool_call,
+        edge_price=wanted.edge_price,
+        pool_price=wanted.pool_price,
     )
 
 
