@@ -13,6 +13,7 @@ from monitor.inference.cascade import outcome
 from monitor.inference.loading import load_calibration, load_policy, now
 from monitor.inference.pool import PoolJudge
 from monitor.inference.pool_call import PoolCall
+from monitor.inference.pool_protocol import most_reply_bytes
 from monitor.outbound import AsyncHttpClient
 from monitor.services.pool import PoolService, Revised
 from monitor.services.spending import BudgetedSpending
@@ -49,7 +50,11 @@ async def _run(settings: Settings) -> None:
         return outcome(judgements, calibration, policy)
 
     most_calls = settings.pool.concurrency * (1 + len(settings.pool.urls))
-    client = AsyncHttpClient(deadline_seconds=settings.pool.deadline_seconds, connections=most_calls)
+    client = AsyncHttpClient(
+        deadline_seconds=settings.pool.deadline_seconds,
+        max_answer_bytes=most_reply_bytes(settings.pool),
+        connections=most_calls,
+    )
     telemetry = setup_telemetry(settings.telemetry, "groundwatch-pool")
     engine = create_ledger_engine(
         settings.postgres, application_name="groundwatch-pool", pool_size=_DATABASE_CONNECTIONS

@@ -242,7 +242,8 @@ class PoolCaller:
             await call.cost(Tokens(), Spend())
         self._tell(call, CallOutcome.TIMEOUT if late else CallOutcome.UNREACHED)
         reason = Unjudgeable.DEADLINE if late else Unjudgeable.JUDGE_UNAVAILABLE
-        outcome = passing(str(error), Later.COUNTED if late else Later.UNCOUNTED, reason)
+        # A server that had the trace may have died of it: that must not go on without end.
+        outcome = passing(str(error), Later.COUNTED if error.sent else Later.UNCOUNTED, reason)
         return CallFailed(outcome, endpoint=call.endpoint)
 
     async def _failed(self, call: _Call, answer: HttpAnswer) -> CallFailed:

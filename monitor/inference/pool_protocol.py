@@ -32,6 +32,7 @@ _MOST_LOGPROBS = 20
 """As many as OpenAI's API allows, and vLLM by default (`--max-logprobs`)."""
 
 _FEWER_LOGPROBS = 5
+_BYTES_PER_LOGPROB = 256
 _WORD_TOKENS = 16
 """Room for a bare word where its first token says nothing: blanks, quotes, an `Answer:`, an empty thought."""
 
@@ -115,6 +116,11 @@ def request_body(
     if salt is not None:
         body["cache_salt"] = salt
     return json.dumps(body, ensure_ascii=False).encode()
+
+
+def most_reply_bytes(settings: PoolSettings) -> int:
+    """A longer HTTP answer is no honest one: so many tokens, each with its alternatives, and room to spare."""
+    return 2**20 + settings.max_tokens * _MOST_LOGPROBS * _BYTES_PER_LOGPROB
 
 
 def tenant_salt(secret: str, tenant: str) -> str:
