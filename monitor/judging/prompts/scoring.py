@@ -60,27 +60,25 @@ class ScoringFamily:
             }
         )
 
-    def messages(self, words: Mapping[str, str], texts: Mapping[str, str | None]) -> tuple[Message, ...]:
-        """The prompt for one row.
+    def system_message(self, words: Mapping[str, str]) -> Message:
+        """The system message, with the evaluator's own words in its slots."""
+        return Message(role=Role.SYSTEM, content=self.system.format_map(words))
 
-        Args:
-            words: the evaluator's own, for the system message's slots.
-            texts: the judged ones, for the sections; they are neutralised.
-        """
+    def user_message(self, texts: Mapping[str, str | None]) -> Message:
+        """The user message: a section for each text that is not None, neutralised."""
         asked = (
             filled(section, {slot: text})
             for slot, section in self.sections.items()
             if (text := texts.get(slot)) is not None
         )
-        system = self.system.format_map(words)
-        return Message(role=Role.SYSTEM, content=system), Message(role=Role.USER, content="\n\n".join(asked))
+        return Message(role=Role.USER, content="\n\n".join(asked))
 
 
 PREDICATE_SLOTS: Mapping[str, str] = {"question": "QUESTION", "documents": "DOCUMENT", "answer": "ANSWER"}
 """What a predicate template may have filled in, and the tag that it is put between."""
 
 
-def filled_predicate(template: str, texts: Mapping[str, str | None]) -> str:
+def predicate_message(template: str, texts: Mapping[str, str | None]) -> Message:
     """A predicate with its slots filled, each text neutralised and between its tags."""
     pieces = []
     for literal, slot in pieces_of(template):
@@ -88,7 +86,7 @@ def filled_predicate(template: str, texts: Mapping[str, str | None]) -> str:
         if slot is not None:
             tag = PREDICATE_SLOTS[slot]
             pieces.append(f"<{tag}>: {neutralise(texts[slot] or '')} </{tag}>")
-    return "".join(pieces)
+    return Message(role=Role.USER, content=f"PREDICATE\n{''.join(pieces).strip()}")
 
 
 _PREDICATE = """\
@@ -135,7 +133,7 @@ _INPUT = "###Input:\n{documents}"
 PREDICATE = ScoringFamily(
     name="predicate",
     system=_PREDICATE,
-    # Filled by `filled_predicate` beforehand: the predicate itself is the operator's wording.
+    # The predicate itself is the operator's wording: `predicate_message` fills it.
     sections={},
     keys=("JUSTIFICATION", "SCORE"),
     scores=SHARES,
