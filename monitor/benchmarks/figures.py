@@ -46,7 +46,7 @@ class Cost:
         usd_per_1000_traces: by the settings' prices.
         prompt_tokens, completion_tokens: a trace.
         traces_per_second: as it was run; None where no time was kept.
-        p50_seconds, p95_seconds: from question to answer.
+        mean_seconds, p50_seconds, p95_seconds: from question to answer.
     """
 
     rows: int
@@ -56,6 +56,7 @@ class Cost:
     prompt_tokens: float
     completion_tokens: float
     traces_per_second: float | None
+    mean_seconds: float
     p50_seconds: float
     p95_seconds: float
 
@@ -80,7 +81,10 @@ def measured(answers: Sequence[Answered], *, seed: int = 0, samples: int = SAMPL
         ValueError: there are no answers.
     """
     found = {name: _drawn(name, answers, seed=seed, samples=samples) for name in METRICS}
-    return Figures(metrics=MappingProxyType({name: _bounds(one) for name, one in found.items()}), cost=cost(answers))
+    return Figures(
+        metrics=MappingProxyType({name: _bounds(one) for name, one in found.items()}),
+        cost=cost_of([one.score for one in answers]),
+    )
 
 
 def averaged(parts: Sequence[Sequence[Answered]], *, seed: int = 0, samples: int = SAMPLES) -> Figures:
@@ -97,7 +101,7 @@ def averaged(parts: Sequence[Sequence[Answered]], *, seed: int = 0, samples: int
         if len(known) == len(parts):
             values, drawn = zip(*known, strict=True)
             means[name] = interval(float(np.mean(values)), np.asarray(np.mean(drawn, axis=0)))
-    return Figures(metrics=MappingProxyType(means), cost=cost([one for part in parts for one in part]))
+    return Figures(metrics=MappingProxyType(means), cost=cost_of([one.score for part in parts for one in part]))
 
 
 def _drawn(name: str, answers: Sequence[Answered], *, seed: int, samples: int) -> tuple[float, Floats] | None:
@@ -124,11 +128,10 @@ def _bounds(found: tuple[float, Floats] | None) -> Interval | None:
     return None if found is None else interval(*found)
 
 
-def cost(answers: Sequence[Answered]) -> Cost:
+def cost_of(scores: Sequence[Score]) -> Cost:
     """What the answers took; raises ValueError when there are none."""
-    if not answers:
+    if not scores:
         raise ValueError("there are no answers")
-    scores = [one.score for one in answers]
     silent = [score.reason or "" for score in scores if score.score is None]
     busy = sum(score.busy_seconds for score in scores)
     seconds = np.array([score.seconds for score in scores])
@@ -140,6 +143,7 @@ def cost(answers: Sequence[Answered]) -> Cost:
         prompt_tokens=_mean(score.prompt_tokens for score in scores),
         completion_tokens=_mean(score.completion_tokens for score in scores),
         traces_per_second=len(scores) / busy if busy > 0 else None,
+        mean_seconds=float(seconds.mean()),
         p50_seconds=float(np.median(seconds)),
         p95_seconds=float(np.quantile(seconds, 0.95)),
     )

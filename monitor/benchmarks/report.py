@@ -49,23 +49,19 @@ def to_json(ranked: Sequence[Ranked]) -> dict[str, Any]:
 
 def figures_json(figures: Figures) -> dict[str, Any]:
     """Metrics and cost in one object."""
-    metrics = {name: interval_json(found) for name, found in figures.metrics.items()}
-    cost = {name: _rounded(value) for name, value in asdict(_plain(figures.cost)).items()}
-    return {**metrics, **cost}
+    return {name: interval_json(found) for name, found in figures.metrics.items()} | cost_json(figures.cost)
+
+
+def cost_json(cost: Cost) -> dict[str, Any]:
+    """Cost as a JSON object."""
+    # Not asdict: it cannot copy a mapping proxy.
+    plain = {name: getattr(cost, name) for name in Cost.__slots__} | {"reasons": dict(cost.reasons)}
+    return {name: round(value, _DECIMALS) if isinstance(value, float) else value for name, value in plain.items()}
 
 
 def interval_json(found: Interval | None) -> dict[str, float] | None:
     """Value, low and high."""
     return None if found is None else {name: round(value, _DECIMALS) for name, value in asdict(found).items()}
-
-
-def _plain(cost: Cost) -> Cost:
-    # A mapping proxy cannot be copied by asdict.
-    return Cost(**{name: getattr(cost, name) for name in Cost.__slots__} | {"reasons": dict(cost.reasons)})
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, _DECIMALS) if isinstance(value, float) else value
 
 
 def cells(name: str, figures: Figures) -> list[str]:
@@ -109,7 +105,7 @@ def notes(ranked: Sequence[Ranked]) -> list[str]:
         if one.seen:
             lines.append(
                 f"{one.name}: {one.seen:,} of its {one.pooled.cost.rows:,} rows were in its training, which flatters "
-                "it; the table of judges trained and fused without each data set is the one to believe."
+                "it: believe the comparison on left-out data sets (--left-out), where there is one."
             )
         if one.pooled.cost.unjudged:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in one.pooled.cost.reasons.items())
@@ -135,11 +131,10 @@ def _fitted_notes(ranked: Sequence[Ranked]) -> list[str]:
     ]
 
 
-def to_markdown(ranked: Sequence[Ranked]) -> str:
-    """The ranking as Markdown: means over the data sets, then pooled, then each data set."""
+def to_markdown(ranked: Sequence[Ranked], *more: str) -> str:
+    """The ranking as Markdown: means over the data sets, then `more` sections, then pooled, then each data set."""
     names = sorted({name for one in ranked for name in one.data_sets})
     sections = [
-        ("Mean over the data sets", [(one.name, one.mean) for one in ranked]),
         ("All rows together", [(one.name, one.pooled) for one in ranked]),
         *((name, [(one.name, one.data_sets[name]) for one in ranked if name in one.data_sets]) for name in names),
     ]
@@ -148,7 +143,9 @@ def to_markdown(ranked: Sequence[Ranked]) -> str:
     versions = table(
         ("judge", "version", "model"), [(one.name, one.identity.version, one.identity.model) for one in ranked]
     )
-    return "\n\n".join(["# Judges, ranked by mean AUROC", told, *parts, f"## Versions\n\n{versions}"]) + "\n"
+    means = table(HEADINGS, [cells(one.name, one.mean) for one in ranked])
+    first = ["# Judges, ranked by mean AUROC", told, f"## Mean over the data sets\n\n{means}"]
+    return "\n\n".join([*first, *more, *parts, f"## Versions\n\n{versions}"]) + "\n"
 
 
 def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -1,21 +1,33 @@
 """`groundwatch bench judge`: judges ranked on labelled data, like public leaderboards, but with intervals."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from monitor.benchmarks.asking import Panelist, missing
-from monitor.benchmarks.figures import SAMPLES
+from monitor.benchmarks.figures import SAMPLES, cost_of
 from monitor.benchmarks.labelled import read_labelled, sample
+from monitor.benchmarks.left_out import LEAST_FAMILIES, Fused, leave_out
+from monitor.benchmarks.left_out_report import (
+    COSTS,
+    TITLE,
+    cost_lines,
+    left_out_json,
+    left_out_markdown,
+    left_out_notes,
+    quality_headings,
+    quality_lines,
+)
+from monitor.benchmarks.nested_screen import NestedScreens, steps
 from monitor.benchmarks.panel import Benched, gguf_names, opened
 from monitor.benchmarks.ranking import Column, Ranked, rank
 from monitor.benchmarks.report import HEADINGS, cells, notes, shown, to_json, to_markdown
@@ -23,7 +35,7 @@ from monitor.benchmarks.scores import ScoreFile
 from monitor.cli.bench_pipeline import machine
 from monitor.cli.console import plain_table, wide_console
 from monitor.config import Settings, load_settings
-from monitor.domain.errors import JudgeUnavailable
+from monitor.domain.errors import InvalidInput, JudgeUnavailable
 from monitor.domain.judgement import JudgeIdentity
 from monitor.inference.loading import load_calibration
 from monitor.training.rows import Row, short_hash
@@ -63,6 +75,13 @@ def bench_judge(
     ] = Thresholds.LEFT_OUT,
     deadline: Annotated[float, typer.Option(min=0.1, help="Seconds for one trace, of judges that run here.")] = 120.0,
     samples: Annotated[int, typer.Option(min=100, help="Resamples of each interval.")] = SAMPLES,
+    left_out: Annotated[
+        bool | None,
+        typer.Option(
+            "--left-out/--no-left-out",
+            help="Fuse the judges, fitted without each data set in turn; when it can be, if not said.",
+        ),
+    ] = None,
     markdown: Annotated[Path | None, typer.Option(help="File for all tables, as Markdown.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All figures as one JSON object on stdout.")] = False,
 ) -> None:
@@ -72,7 +91,8 @@ def bench_judge(
     sets, so that no data set has a say in its own figures. Interrupted, the command reports what it has; with
     --scores the same command goes on where it stopped. The same scores give the same figures.
     """
-    rows = _in_turn(sample(read_labelled(sources), per_data_set=per_file))
+    labelled = read_labelled(sources)
+    rows = _in_turn(sample(labelled, per_data_set=per_file))
     settings = load_settings()
     session = _Session(rows, ScoreFile(scores), settings)
     stopped: BaseException | None = None
@@ -82,7 +102,10 @@ def bench_judge(
         stopped = error
     known = load_calibration(settings.policy.calibration) if calibration is Thresholds.SETTINGS else None
     ranked = rank(rows, session.columns, calibration=known, samples=samples)
-    _publish(ranked, markdown, as_json=as_json)
+    fused = None
+    if left_out or (left_out is None and stopped is None and _can_leave_out(rows, session.columns)):
+        fused = _left_out(labelled, rows, session.columns)
+    _publish(ranked, fused, markdown, as_json=as_json)
     if stopped is not None:
         _how_to_go_on(session, scores)
         if isinstance(stopped, KeyboardInterrupt):
@@ -176,28 +199,68 @@ def _how_to_go_on(session: _Session, scores: Path | None) -> None:
     typer.echo(f"stopped after {session.answered:,} answers, which the figures above are of: {way}", err=True)
 
 
-def _publish(ranked: Sequence[Ranked], markdown: Path | None, *, as_json: bool) -> None:
+def _can_leave_out(rows: Sequence[Row], columns: Sequence[Column]) -> bool:
+    return len(_fusable(columns)) > 1 and len({row.family for row in rows}) >= LEAST_FAMILIES
+
+
+def _fusable(columns: Sequence[Column]) -> list[Column]:
+    # A cascade is a fusion already, of some of the others.
+    return [column for column in columns if column.identity.name != Benched.CASCADE]
+
+
+def _left_out(labelled: Sequence[Row], rows: Sequence[Row], columns: Sequence[Column]) -> Fused:
+    raw: dict[str, Sequence[float | None]] = {
+        column.name: [None if score is None else score.score for score in column.scores] for column in _fusable(columns)
+    }
+    costs = {
+        column.name: cost_of([score for score in column.scores if score is not None]) for column in _fusable(columns)
+    }
+    screens = None
+    if any(column.identity.name == Benched.SCREEN for column in columns):
+        with _progress("measuring, to train screens without", steps(labelled), 0) as tick:
+            screens = NestedScreens(labelled, rows, tick)
+
+    def scores_without(family: str) -> Mapping[str, Sequence[float | None]]:
+        return raw if screens is None else {**raw, Benched.SCREEN.value: screens.scores(family)}
+
+    try:
+        return leave_out(rows, scores_without, costs)
+    except ValueError as error:
+        raise InvalidInput(f"--left-out: {error}") from None
+
+
+def _publish(ranked: Sequence[Ranked], fused: Fused | None, markdown: Path | None, *, as_json: bool) -> None:
     if markdown is not None:
-        markdown.write_text(to_markdown(ranked), encoding="utf-8")
+        markdown.write_text(to_markdown(ranked, *([left_out_markdown(fused)] if fused else [])), encoding="utf-8")
     if as_json:
-        result: dict[str, Any] = {**to_json(ranked), "machine": machine()}
+        result = {**to_json(ranked), "left_out": fused and left_out_json(fused), "machine": machine()}
         typer.echo(json.dumps(result, indent=2))
         return
     console = wide_console()
-    table = plain_table(HEADINGS[:1], HEADINGS[1:])
-    for one in ranked:
-        table.add_row(*cells(one.name, one.mean))
-    console.print("Means over the data sets", style="bold")
+    _show(console, "Means over the data sets", HEADINGS, [cells(one.name, one.mean) for one in ranked], notes(ranked))
+    names = [one.name for one in ranked]
+    _show(console, "AUROC by data set", ["data set", *names], _by_data_set(ranked), [])
+    if fused is not None:
+        _show(console, TITLE, quality_headings(fused), quality_lines(fused), left_out_notes(fused))
+        _show(console, "What each judge adds and costs", COSTS, cost_lines(fused), [])
+
+
+def _show(
+    console: Console, title: str, headings: Sequence[str], lines: Sequence[Sequence[str]], told: Sequence[str]
+) -> None:
+    table = plain_table(headings[:1], headings[1:])
+    for line in lines:
+        table.add_row(*line)
+    console.print(f"{title}\n", style="bold", highlight=False)
     console.print(table)
-    console.print("\nAUROC by data set", style="bold")
-    console.print(_by_data_set(ranked))
-    for note in notes(ranked):
+    for note in told:
         console.print(f"  {note}", style="dim", highlight=False)
+    console.print()
 
 
-def _by_data_set(ranked: Sequence[Ranked]) -> Any:
-    table = plain_table(["data set"], [one.name for one in ranked])
+def _by_data_set(ranked: Sequence[Ranked]) -> list[list[str]]:
+    lines = []
     for name in sorted({name for one in ranked for name in one.data_sets}):
         found = [one.data_sets.get(name) for one in ranked]
-        table.add_row(name, *("-" if one is None else shown(one.metrics["auroc"]) for one in found))
-    return table
+        lines.append([name, *("-" if one is None else shown(one.metrics["auroc"]) for one in found)])
+    return lines

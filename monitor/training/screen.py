@@ -70,20 +70,18 @@ def train(rows: Sequence[Row]) -> Logistic:
     Raises:
         ValueError: a file lacks one of the labels.
     """
-    return fit([part for file, own in sorted(by_file(rows).items()) for part in parts_of(file, own)])
-
-
-def parts_of(file: str, own: Sequence[Row]) -> list[Table]:
-    """What one file trains with: its own rows, and those composed of them. Measured once, it can be fitted often.
-
-    Raises:
-        ValueError: the file lacks one of the labels.
-    """
-    return [measure(own), measure(compose(own, COMPOSED_PER_FILE, seed=file))]
+    parts = []
+    for file, own in sorted(by_file(rows).items()):
+        parts += [measure(own), measure(compose(own, COMPOSED_PER_FILE, seed=file))]
+    return fit(parts)
 
 
 def fit(parts: Sequence[Table]) -> Logistic:
-    """Fit the screen to parts of files; see `train`."""
+    """Fit the screen to parts that count alike, of each file two: its own rows, and those composed of them.
+
+    Raises:
+        ValueError: there are no parts.
+    """
     fitted = fit_logistic(
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.labels for part in parts]),
