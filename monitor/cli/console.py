@@ -22,10 +22,10 @@ def plain_table(words: Sequence[str], numbers: Sequence[str]) -> Table:
     return table
 
 
-def wide_console() -> Console:
-    """Standard output; wide enough for every table when it goes to a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
+def wide_console(*, stderr: bool = False) -> Console:
+    """Standard output, or error; wide enough for every table when it goes to a file or a pipe."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=_PIPE_WIDTH)
 
 
 def with_progress(items: Sequence[Item], title: str) -> Iterator[Item]:

@@ -5,7 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from monitor.cli import calibrate
+from monitor.cli import calibrate, calibrate_scores
 from monitor.config import Settings
 from monitor.domain.errors import InvalidInput
 from monitor.inference.loading import load_calibration, load_screen
@@ -47,7 +47,7 @@ def written(path, rows):
 
 def test_a_calibration_is_fitted_written_and_readable(app, tmp_path):
     source, target = written(tmp_path / "rows.jsonl", labelled(300)), tmp_path / "calibration.json"
-    arguments = ["--input", source, "--judge", "screen", "--output", str(target), "--all-rows", "--json"]
+    arguments = ["calibrate", "--input", source, "--judge", "screen", "--output", str(target), "--all-rows", "--json"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     calibration = load_calibration(target)
@@ -61,7 +61,7 @@ def test_only_rows_that_training_leaves_out_are_used(tmp_path):
     rows = list(labelled(600))
     path = tmp_path / "rows.jsonl"
     written(path, rows)
-    selected = calibrate.select_rows([path], [], all_rows=False)
+    selected = calibrate_scores.select_rows([path], [], all_rows=False)
     expected = balanced([row for row in rows if is_calibration_row(row)])
     assert [row.id for row in selected] == [row["id"] for row in expected]
     assert 0 < len(selected) < 200
@@ -73,13 +73,13 @@ def test_excluded_rows_and_their_contexts_are_not_used(tmp_path):
     rows = list(labelled(100))
     written(path, rows)
     written(other, [{**row, "id": f"other-{row['id']}"} for row in rows[:50]])
-    kept = calibrate.select_rows([path], [other], all_rows=True)
+    kept = calibrate_scores.select_rows([path], [other], all_rows=True)
     assert {row.id for row in kept} <= {row["id"] for row in rows[50:]}
 
 
 def test_scores_are_kept_and_not_asked_for_twice(app, tmp_path):
     source, scores = written(tmp_path / "rows.jsonl", labelled(100)), tmp_path / "scores.jsonl"
-    arguments = ["--input", source, "--judge", "screen", "--all-rows", "--scores", str(scores)]
+    arguments = ["calibrate", "--input", source, "--judge", "screen", "--all-rows", "--scores", str(scores)]
     for name in ("a", "b"):
         done = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / name)])
         assert done.exit_code == 0, done.output
@@ -89,7 +89,7 @@ def test_scores_are_kept_and_not_asked_for_twice(app, tmp_path):
 
 def test_too_few_rows_are_refused_with_a_message(app, tmp_path):
     source = written(tmp_path / "rows.jsonl", labelled(20))
-    arguments = ["--input", source, "--judge", "screen", "--all-rows", "--output", str(tmp_path / "x")]
+    arguments = ["calibrate", "--input", source, "--judge", "screen", "--all-rows", "--output", str(tmp_path / "x")]
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, InvalidInput)
     assert not (tmp_path / "x").exists()
