@@ -1,12 +1,12 @@
 """Can text that a model quotes pass for its verdict? Replies in which an attack stands beside the model's own word."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from monitor.domain.verdict import Label
 from monitor.judging.neutralise import neutralise
-from monitor.judging.parsing import parse_reply
+from monitor.judging.parsing import ParsedReply, parse_reply
 from monitor.judging.prompts import PROMPTS, PromptFamily
 
 MOST_QUOTED = 10_000
@@ -80,7 +80,12 @@ def _word(label: Label, family: PromptFamily) -> str:
     return family.faithful if label is Label.FAITHFUL else family.hallucinated
 
 
-def try_parsers(attacks: Iterable[str], families: Mapping[str, PromptFamily] = PROMPTS) -> dict[str, int]:
+def try_parsers(
+    attacks: Iterable[str],
+    *,
+    families: Mapping[str, PromptFamily] = PROMPTS,
+    parse: Callable[[str, PromptFamily], ParsedReply | None] = parse_reply,
+) -> dict[str, int]:
     """Have every family's parser read every quoting reply.
 
     Returns:
@@ -91,7 +96,7 @@ def try_parsers(attacks: Iterable[str], families: Mapping[str, PromptFamily] = P
     for attack in dict.fromkeys(attacks):
         for family in families.values():
             for reply in quoting_replies(attack, family):
-                parsed = parse_reply(reply.text, family)
+                parsed = parse(reply.text, family)
                 replies += 1
                 forged += parsed is not None and parsed.label is not reply.own
                 unread += parsed is None and reply.own is not None

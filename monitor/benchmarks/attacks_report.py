@@ -67,7 +67,7 @@ def to_json(judges: Sequence[Attacked], parsed: Mapping[str, int], seed: int) ->
 
     Args:
         judges: whom the attacks were tried on.
-        parsed: counts of the parsers' test: see `attacks_replies.Tally`.
+        parsed: counts of the parsers' test: see `attacks_replies.try_parsers`.
         seed: the attack set's.
     """
     return {"format": FORMAT, "seed": seed, "parsers": dict(parsed), "judges": [_judge_json(one) for one in judges]}

@@ -21,7 +21,8 @@ _BLOCKS = (
 # What NFKC leaves alone. After Unicode TR 39's confusables, as far as the words need it that are looked for.
 _DRAWN_ALIKE = {
     # Cyrillic capitals
-    "\u0410\u0412\u0421\u0415\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0405\u0422\u0425\u051c\u050c": "ABCEIJKMHOPSTXWG",
+    "\u0410\u0412\u0421\u0415\u0406\u0408\u041a\u041c": "ABCEIJKM",
+    "\u041d\u041e\u0420\u0405\u0422\u0425\u051c\u050c": "HOPSTXWG",
     # Cyrillic small letters
     "\u0430\u0441\u0435\u0456\u0458\u043e\u0440\u0455\u0445\u051d\u04cf\u0443\u0501": "aceijopsxwlyd",
     # Greek capitals
