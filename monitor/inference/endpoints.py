@@ -130,7 +130,8 @@ class Endpoints:
         self._endpoints = tuple(endpoints)
         self._stopwatch = stopwatch
         self._choice = choice or random.Random()  # noqa: S311 - spreads load, no secret
-        self._waiting: set[asyncio.Future[None]] = set()
+        # A dict for its order: who came first looks first.
+        self._waiting: dict[asyncio.Future[None], None] = {}
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._endpoints)
@@ -199,11 +200,11 @@ class Endpoints:
 
     async def _room(self) -> None:
         waiting = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiting)
+        self._waiting[waiting] = None
         try:
             await waiting
         finally:
-            self._waiting.discard(waiting)
+            del self._waiting[waiting]
 
     def _wake(self) -> None:
         # All of them look again: who is cancelled right now must not take the news with it.

@@ -49,3 +49,12 @@ def test_a_try_that_succeeds_closes_it_and_forgets_the_failures():
     breaker.failed(41.0)
     breaker.failed(41.0)
     assert breaker.allows(41.0)
+
+
+def test_looking_takes_no_chance():
+    breaker = opened(at=10.0)
+    assert not breaker.would_allow(39.9)
+    assert breaker.would_allow(40.0)
+    assert breaker.would_allow(40.0)
+    assert breaker.allows(40.0)
+    assert not breaker.would_allow(40.0)
