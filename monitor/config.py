@@ -147,10 +147,8 @@ class GgufSettings(_Section):
     """Window of one prompt. Documents that do not fit are read in several windows."""
     max_windows: Annotated[int, Field(ge=1, le=64)] = 4
     """Windows that are read of one trace, those that hold most of the answer first; the others are listed unread."""
-    cache_tokens: Annotated[int, Field(ge=0)] = 0
-    """Tokens held of all prompts under way together; 0 for twice `context_tokens`."""
-    sequences: Annotated[int, Field(ge=1, le=256)] = 4
-    """Prompts held at once: those being read, those whose reasoning is being written, and those kept for reuse."""
+    sequences: Annotated[int, Field(ge=1, le=256)] = 2
+    """Prompts under way at once, being read or having their reasoning written; each takes the memory of a window."""
     reading: Annotated[int, Field(ge=1, le=256)] = 1
     """Prompts read at once. 1 is fastest on CPUs; more where short prompts leave a GPU idle."""
     gpu_layers: Annotated[int, Field(ge=-1)] = -1

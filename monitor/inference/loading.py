@@ -53,7 +53,6 @@ def load_edge(settings: Settings, *, explain: bool = False) -> "GgufJudge | None
         raise JudgeUnavailable(f"a GGUF judge needs the extra groundwatch[gguf]: {error}") from error
     plan = GgufPlan(
         context_tokens=gguf.context_tokens,
-        cache_tokens=gguf.cache_tokens,
         sequences=gguf.sequences,
         reading=gguf.reading,
         most_windows=gguf.max_windows,

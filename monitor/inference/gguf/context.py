@@ -33,8 +33,8 @@ class ContextPlan:
     """How large a context is, and how it computes.
 
     Attributes:
-        cells: tokens that it holds, of all sequences together.
-        sequences: sequences that it tells apart.
+        tokens: tokens that each sequence holds at most.
+        sequences: sequences that it tells apart; each has cells of its own.
         batch: tokens read in one step; between two steps deadlines are looked at.
         threads: CPU threads; 0 lets llama.cpp choose.
         flash_attention: `auto`, `on` or `off`.
@@ -42,7 +42,7 @@ class ContextPlan:
         most_mib: memory that weights and cache may take together; 0 for no limit.
     """
 
-    cells: int
+    tokens: int
     sequences: int
     batch: int = 512
     threads: int = 0
@@ -89,10 +89,12 @@ class Context:
     def __init__(self, model: Model, plan: ContextPlan) -> None:
         _check_memory(model, plan)
         parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = plan.cells
+        parameters.n_ctx = plan.tokens * plan.sequences
         parameters.n_batch = parameters.n_ubatch = plan.batch
         parameters.n_seq_max = plan.sequences
-        parameters.kv_unified = True
+        # Cells that all sequences take from one store would lie where the others left room, and the order in which
+        # attention adds them up shows in the score.
+        parameters.kv_unified = False
         parameters.flash_attn_type = _FLASH[plan.flash_attention]
         parameters.type_k = parameters.type_v = _CACHE[plan.cache_type]
         if plan.threads:
@@ -100,8 +102,8 @@ class Context:
         handle = llama_cpp.llama_init_from_model(model.handle, parameters)
         if not handle:
             raise JudgeUnavailable(
-                f"GGUF model {str(model.path)!r}: llama.cpp cannot make a context of {plan.cells} tokens; "
-                "lower gguf.context_tokens or gguf.cache_tokens"
+                f"GGUF model {str(model.path)!r}: llama.cpp cannot make a context of {plan.sequences} times "
+                f"{plan.tokens} tokens; lower gguf.context_tokens or gguf.sequences"
             )
         self._handle = handle
         self._memory = llama_cpp.llama_get_memory(handle)
@@ -144,9 +146,9 @@ class Context:
         pointer = llama_cpp.llama_get_logits_ith(self._handle, self._batch.last_of[piece])
         return np.ctypeslib.as_array(pointer, shape=(self._words,))
 
-    def share(self, source: int, target: int, length: int) -> None:
-        """Let a sequence begin with the first `length` tokens of another; no cell is copied."""
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
+    def copy(self, source: int, target: int) -> None:
+        """Let an empty sequence begin with all that another holds."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def cut(self, sequence: int, length: int) -> None:
         """Forget a sequence from position `length` on."""
@@ -202,7 +204,7 @@ def cache_bytes(model: Model, plan: ContextPlan) -> int:
     heads = max(1, int(llama_cpp.llama_model_n_head(model.handle)))
     width = int(llama_cpp.llama_model_n_embd(model.handle)) / heads * int(llama_cpp.llama_model_n_head_kv(model.handle))
     layers = int(llama_cpp.llama_model_n_layer(model.handle))
-    return round(2 * plan.cells * layers * width * _CACHE_BYTES[plan.cache_type])
+    return round(2 * plan.tokens * plan.sequences * layers * width * _CACHE_BYTES[plan.cache_type])
 
 
 def _check_memory(model: Model, plan: ContextPlan) -> None:
@@ -213,6 +215,7 @@ def _check_memory(model: Model, plan: ContextPlan) -> None:
     if needed > plan.most_mib:
         raise JudgeUnavailable(
             f"GGUF model {str(model.path)!r}: {weights / _MIB:.0f} MiB of weights and "
-            f"{needed - weights / _MIB:.0f} MiB for {plan.cells} tokens are more than gguf.max_memory_mib = "
-            f"{plan.most_mib}; lower gguf.cache_tokens, or set gguf.cache_type = 'q8_0'"
+            f"{needed - weights / _MIB:.0f} MiB for {plan.sequences} times {plan.tokens} tokens are more than "
+            f"gguf.max_memory_mib = {plan.most_mib}; lower gguf.sequences or gguf.context_tokens, or set "
+            "gguf.cache_type = 'q8_0'"
         )

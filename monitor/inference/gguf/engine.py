@@ -5,13 +5,13 @@
                the prefix or the job before)    └── steps of reading and of writing in turn ◀────┘
 
 Steps of reading and of writing take turns, so that several sequences write at once and go on writing while prompts
-are read (after Orca; Yu et al., OSDI 2022). They are not mixed in one step, and a prompt shares its beginning only
-with the prefix that all have and with the job that it follows: what a step computes depends on its shape in the last
-digits (0.1 in log-odds with a small quantised model), and a score must not depend on its neighbours.
+are read (after Orca; Yu et al., OSDI 2022). They are not mixed in one step, every sequence has cells of its own, and a
+prompt shares its beginning only with the prefix that all have and with the job that it follows: the last digits of
+what a step computes depend on its shape and on where in the cache its tokens lie (0.1 to 0.3 in log-odds with a small
+quantised model), and a score must not depend on its neighbours.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -89,12 +89,6 @@ class _Slot:
     expires: float = float("inf")
     used: int = 0
 
-    @property
-    def cells(self) -> int:
-        """Cells that it takes at most, now and when its job is through."""
-        most = 0 if self.job is None else self.job.most_written
-        return len(self.held) + len(self.pending) + most
-
 
 class Engine:
     """Runs jobs on one context. Not thread-safe; `cancel` may be called from another thread.
@@ -121,10 +115,6 @@ class Engine:
         """Tokens that are held for all prompts."""
         return len(self._prefix)
 
-    def room(self) -> int:
-        """Tokens that one job may come to, prompt and writing together."""
-        return self._context.plan.cells - len(self._prefix)
-
     def cancel(self) -> None:
         """Let every job under way and to come end as late."""
         self._cancelled = True
@@ -144,10 +134,11 @@ class Engine:
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Run jobs to their ends, in about their order. Each comes out with `ended` set, whatever happens."""
-        waiting = deque(jobs)
+        waiting = list(jobs)
         while waiting or self._active():
-            while waiting and self._admit(waiting[0]):
-                waiting.popleft()
+            while (job := self._next(waiting)) is not None:
+                waiting.remove(job)
+                self._begin(job)
             self._drop_late()
             if active := self._active():
                 self._step(active)
@@ -155,69 +146,38 @@ class Engine:
     def _active(self) -> list[_Slot]:
         return [slot for slot in self._slots if slot.job is not None]
 
-    def _admit(self, job: Job) -> bool:
-        """Give a job a sequence; False when it must wait, which it never has to when none is active."""
+    def _next(self, waiting: Sequence[Job]) -> Job | None:
+        """The first job that may begin: there is a sequence for it, and the job that it follows is through."""
         active = self._active()
-        free = [slot for slot in self._slots if slot.job is None]
-        if not free or sum(slot.writer is None for slot in active) >= self._reading:
-            return False
-        donor, shared = self._donor(job)
-        # Nothing is gained by keeping an idle donor: its beginning is simply gone on from.
-        slot = donor if donor in free else min(free, key=lambda each: each.used)
-        if not self._make_room(job, keep={slot, donor} if donor else {slot}):
-            if active:
-                return False
-            donor, slot, shared = None, self._slots[0], self._forget_all_but_prefix(job)
-        self._begin(slot, job, donor, shared)
-        return True
+        if len(active) == len(self._slots) or sum(slot.writer is None for slot in active) >= self._reading:
+            return None
+        return next((job for job in waiting if job.follows is None or job.follows.ended is not None), None)
 
-    def _donor(self, job: Job) -> tuple[_Slot | None, int]:
-        """Who holds the beginning of a job's prompt, and how much of it; None is the shared prefix."""
-        if not self._shares:
-            return None, 0
-        # At least one token must be read anew, for its logits.
-        shared = _common(self._prefix, job.tokens[:-1])
-        before = next((slot for slot in self._slots if slot.last is not None and slot.last is job.follows), None)
-        if before is not None and (length := _common(before.held, job.tokens[:-1])) > shared:
-            return before, length
-        return None, shared
-
-    def _make_room(self, job: Job, keep: set[_Slot]) -> bool:
-        """Forget idle sequences, the longest unused first, until a job fits."""
-        needed = len(job.tokens) + job.most_written
-        idle = sorted((slot for slot in self._slots if slot.job is None), key=lambda slot: slot.used)
-        # A slot that is kept will be cut to what is shared: its cells count towards the job's own.
-        others = [slot for slot in self._slots if slot not in keep or slot.job is not None]
-        while sum(slot.cells for slot in others) + needed > self.room():
-            spare = next((slot for slot in idle if slot not in keep and len(slot.held)), None)
-            if spare is None:
-                return False
-            self._forget(spare)
-        return True
-
-    def _forget_all_but_prefix(self, job: Job) -> int:
-        """A job that fits at all fits then. Answers with how much of the shared prefix it can use."""
-        for slot in self._slots:
-            self._forget(slot)
-        return _common(self._prefix, job.tokens[:-1])
-
-    def _forget(self, slot: _Slot) -> None:
-        self._context.cut(slot.sequence, 0)
-        slot.held, slot.last = slot.held[:0], None
-
-    def _begin(self, slot: _Slot, job: Job, donor: _Slot | None, shared: int) -> None:
+    def _begin(self, job: Job) -> None:
         self._tick += 1
-        if donor is slot:
-            self._context.cut(slot.sequence, shared)
-        else:
-            self._forget(slot)
-            if shared:
-                source = PREFIX_SEQUENCE if donor is None else donor.sequence
-                self._context.share(source, slot.sequence, shared)
+        slot, shared = self._place(job)
         slot.held, slot.pending = job.tokens[:shared], job.tokens[shared:]
         slot.job, slot.last, slot.writer, slot.used = job, job, None, self._tick
         slot.expires = job.expires()
         job.computed = len(slot.pending)
+        if len(job.tokens) + job.most_written > self._context.plan.tokens:
+            self._end(slot, Ended.FAILED, f"{len(job.tokens)} tokens do not fit into the context")
+
+    def _place(self, job: Job) -> tuple[_Slot, int]:
+        """A sequence for a job, holding what it shares, and how many tokens that is."""
+        idle = [slot for slot in self._slots if slot.job is None]
+        # At least one token must be read anew, for its logits.
+        prefix = _common(self._prefix, job.tokens[:-1])
+        before = next((slot for slot in idle if slot.last is not None and slot.last is job.follows), None)
+        if self._shares and before is not None and (length := _common(before.held, job.tokens[:-1])) > prefix:
+            self._context.cut(before.sequence, length)
+            return before, length
+        slot = min(idle, key=lambda each: each.used)
+        self._context.cut(slot.sequence, 0)
+        if not self._shares or prefix < len(self._prefix):
+            return slot, 0
+        self._context.copy(PREFIX_SEQUENCE, slot.sequence)
+        return slot, prefix
 
     def _drop_late(self) -> None:
         now = time.monotonic()
@@ -245,15 +205,17 @@ class Engine:
         for slot in slots:
             self._cut_back(slot)
         if ended is Step.FULL:
-            # The accounting is cautious, so this is a fault and not a fluctuation.
-            self._end(slots[-1], Ended.FAILED, "no room in the context")
+            # Every job was seen to fit, so this is a fault and not a fluctuation.
+            for slot in slots:
+                self._end(slot, Ended.FAILED, "no room in the context")
 
     def _cut_back(self, slot: _Slot) -> None:
         if self._shares:
             self._context.cut(slot.sequence, len(slot.held))
             return
         slot.pending = np.concatenate([slot.held, slot.pending])
-        self._forget(slot)
+        self._context.cut(slot.sequence, 0)
+        slot.held = slot.held[:0]
 
     def _pieces(self, active: Sequence[_Slot]) -> tuple[list[Piece], list[_Slot]]:
         """The next step: of those that write and those that read, the ones whose turn it is."""

@@ -48,16 +48,14 @@ class GgufPlan:
 
     Attributes:
         context_tokens: window of one prompt, at most the one that the model was trained with.
-        cache_tokens: tokens held of all prompts under way together; 0 for twice the window.
-        sequences: prompts that are held at once.
+        sequences: prompts that are held at once, each in a window of its own.
         reading: prompts that are read at once; see `Engine`.
         most_windows: windows that are read of documents that do not fit whole.
         offload, threads, flash_attention, cache_type, most_mib: see `Offload` and `ContextPlan`.
     """
 
     context_tokens: int = 4096
-    cache_tokens: int = 0
-    sequences: int = 4
+    sequences: int = 2
     reading: int = 1
     most_windows: int = MOST_WINDOWS
     offload: Offload = field(default_factory=Offload)
@@ -123,8 +121,8 @@ class GgufJudge:
         self._context = Context(
             self._model,
             ContextPlan(
-                cells=max(plan.cache_tokens or 2 * window, window + window // 2),
-                sequences=plan.sequences + 1,
+                tokens=window,
+                sequences=plan.sequences + 1,  # one holds what all prompts begin with
                 threads=plan.threads,
                 flash_attention=plan.flash_attention,
                 cache_type=plan.cache_type,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from monitor.domain.trace import Document, Trace
 
-LEAST_SHARE = 0.02
+LEAST_SHARE = 0.01
 """Probability that the two verdicts must get together, on average over the examples. A model that was tuned to judge
 gives them nearly all; one that continues with anything else than a verdict gives them next to nothing."""
 
