@@ -6,8 +6,8 @@ HaluBench's columns (Ravi et al. 2024) are `id`, `passage`, `question`, `answer`
 
 import gzip
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,23 @@ def sample(rows: Sequence[Row], *, per_data_set: int | None) -> list[Row]:
             raise InvalidInput(f"{name}: needs PASS and FAIL rows, has only one of them")
         chosen += [by_raw[id(raw)] for raw in kept]
     return chosen
+
+
+def collections(rows: Sequence[Row]) -> Mapping[str, str]:
+    """By data set, the collection that it belongs to: data sets with a family in common, at first hand or at second.
+
+    What is left out is left out by collection, since one family's annotators and generators mark all of its rows.
+    A collection is named after the first of its data sets.
+    """
+    found: dict[str, str] = {}
+    by_family: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        by_family[row.family].add(row.file)
+        found[row.file] = row.file
+    for kin in by_family.values():
+        joined = {found[name] for name in kin}
+        found.update({name: min(joined) for name, collection in found.items() if collection in joined})
+    return found
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """What fusing judges is worth on whole data sets that neither its calibration, its weights nor its screen have seen.
 
-For each data set, everything is fitted on the data sets of other families: calibration, weights, and the screen (see
+For each data set, everything is fitted on the data sets of other collections: calibration, weights, and the screen (see
 `nested_screen`). Then judges and fusions are ranked on the data set itself.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.benchmarks.figures import Cost
+from monitor.benchmarks.labelled import collections
 from monitor.judging.bootstrap import Interval, aurocs, interval, resamples
 from monitor.judging.fusion import fit_fusion
 from monitor.judging.metrics import auroc
@@ -22,9 +23,9 @@ from monitor.training.rows import Row
 Floats = NDArray[np.float64]
 Scores = Mapping[str, Sequence[float | None]]
 ScoresWithout = Callable[[str], Scores]
-"""Scores by judge, one a row, for when a family is left out."""
+"""Scores by judge, one a row, for when a collection of data sets is left out."""
 
-LEAST_FAMILIES = 3
+LEAST_COLLECTIONS = 3
 """One to leave out, and two so that what is fitted can tell a judge from a data set."""
 SAMPLES = 2000
 _MOST_JUDGES_IN_ALL_SETS = 4
@@ -79,33 +80,33 @@ def leave_out(
     seed: int = 0,
     samples: int = SAMPLES,
 ) -> Fused:
-    """Fit on the other families and rank on each data set, for all data sets.
+    """Fit on the other collections (`labelled.collections`) and rank on each data set, for all data sets.
 
     Intervals are over the rows of each data set, drawn anew within each label, the same draws for every judge.
     Nothing is fitted anew in a draw and the data sets are as they are: the intervals speak of these data sets.
 
     Args:
         rows: labelled.
-        scores_without: asked once a family.
+        scores_without: asked once a collection.
         costs: of each judge; its names are the judges', two or more.
         seed: of the bootstrap.
         samples: resamples.
 
     Raises:
-        ValueError: fewer than LEAST_FAMILIES families, fewer than two judges, or a data set without both labels
+        ValueError: fewer than LEAST_COLLECTIONS collections, fewer than two judges, or a data set without both labels
             among the rows on which all judges spoke.
     """
-    judges, families = tuple(costs), sorted({row.family for row in rows})
-    if len(judges) < 2 or len(families) < LEAST_FAMILIES:  # noqa: PLR2004 - a pair to fuse
-        raise ValueError(f"{len(judges)} judges and {len(families)} families: need 2 and {LEAST_FAMILIES}")
-    tables = {family: _Table.of(rows, scores_without(family), judges) for family in families}
+    judges, collection = tuple(costs), collections(rows)
+    left_out = sorted(set(collection.values()))
+    if len(judges) < 2 or len(left_out) < LEAST_COLLECTIONS:  # noqa: PLR2004 - a pair to fuse
+        raise ValueError(f"{len(judges)} judges, {len(left_out)} collections: need 2 and {LEAST_COLLECTIONS}")
+    tables = {name: _Table.of(rows, scores_without(name), judges, collection) for name in left_out}
     sets = _fused_sets(judges)
-    names = sorted({(row.file, row.family) for row in rows})
     unseen = {
-        name: _judged(tables[family], name, family, sets, seed=seed + place, samples=samples)
-        for place, (name, family) in enumerate(names)
+        name: _judged(tables[collection[name]], name, sets, seed=seed + place, samples=samples)
+        for place, name in enumerate(sorted(collection))
     }
-    return _summed_up(unseen, judges, sets, costs, rows=len(tables[families[0]].rows), asked=len(rows))
+    return _summed_up(unseen, judges, sets, costs, rows=len(tables[left_out[0]].files), asked=len(rows))
 
 
 def _fused_sets(judges: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -119,29 +120,29 @@ def _fused_sets(judges: tuple[str, ...]) -> list[tuple[str, ...]]:
 class _Table:
     """The rows on which every judge spoke, with their scores."""
 
-    rows: Sequence[Row]
+    files: NDArray[np.str_]
+    collections: NDArray[np.str_]
     scores: Mapping[str, Floats]
     labels: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, rows: Sequence[Row], scores: Scores, judges: Sequence[str]) -> "_Table":
+    def of(cls, rows: Sequence[Row], scores: Scores, judges: Sequence[str], collection: Mapping[str, str]) -> "_Table":
         spoke = [place for place in range(len(rows)) if all(scores[judge][place] is not None for judge in judges)]
         return cls(
-            [rows[place] for place in spoke],
+            np.array([rows[place].file for place in spoke]),
+            np.array([collection[rows[place].file] for place in spoke]),
             {judge: np.array([scores[judge][place] for place in spoke], dtype=np.float64) for judge in judges},
             np.array([rows[place].hallucinated for place in spoke], dtype=bool),
         )
 
-    def only(self, keep: Callable[[Row], bool]) -> "_Table":
-        kept = np.array([keep(row) for row in self.rows], dtype=bool)
-        rows = [row for row, wanted in zip(self.rows, kept, strict=True) if wanted]
-        return _Table(rows, {judge: column[kept] for judge, column in self.scores.items()}, self.labels[kept])
+    def only(self, kept: NDArray[np.bool_]) -> "_Table":
+        scores = {judge: column[kept] for judge, column in self.scores.items()}
+        return _Table(self.files[kept], self.collections[kept], scores, self.labels[kept])
 
 
-def _judged(
-    table: _Table, name: str, family: str, sets: Sequence[tuple[str, ...]], *, seed: int, samples: int
-) -> _Unseen:
-    own, others = table.only(lambda row: row.file == name), table.only(lambda row: row.family != family)
+def _judged(table: _Table, name: str, sets: Sequence[tuple[str, ...]], *, seed: int, samples: int) -> _Unseen:
+    own = table.only(table.files == name)
+    others = table.only(~np.isin(table.collections, own.collections))
     if own.labels.all() or not own.labels.any():
         raise ValueError(f"{name}: no rows of both labels on which all judges spoke")
     columns = dict(own.scores)
@@ -157,10 +158,10 @@ def _judged(
 
 
 def _fused(judges: Sequence[str], own: _Table, others: _Table) -> tuple[Floats, Mapping[str, float]]:
-    """The data set's fused log-odds, and the judges' weights, as the other families give them."""
+    """The data set's fused log-odds, and the judges' weights, as the other collections give them."""
     fitted = {judge: fit_platt(others.scores[judge], others.labels) for judge in judges}
     known = {judge: fitted[judge].probabilities(others.scores[judge]) for judge in judges}
-    fusion = fit_fusion(known, others.labels, groups=[row.family for row in others.rows])
+    fusion = fit_fusion(known, others.labels, groups=list(others.collections))
     unseen = {judge: fitted[judge].probabilities(own.scores[judge]) for judge in judges}
     return fusion.log_odds(unseen), fusion.weights
 

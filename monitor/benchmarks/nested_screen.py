@@ -1,9 +1,9 @@
 """Screens that have never seen what they are asked about, nor what they are compared on.
 
-A fusion is judged on a data set that it was fitted without. Its screen must be, too, and not only there: were the
+A fusion is judged on data sets that it was fitted without. Its screen must be, too, and not only there: were the
 scores that the fusion is *fitted* to a screen's own training rows, they would look better than any unseen row's, and
-the fusion would trust the screen too much. So, with family F left out, each other family G is scored by a screen that
-was trained without F and without G (nested cross-validation; Varma and Simon 2006).
+the fusion would trust the screen too much. So, with collection F left out, each other collection G is scored by a
+screen that was trained without F and without G (nested cross-validation; Varma and Simon 2006).
 """
 
 from collections import defaultdict
@@ -14,21 +14,22 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.benchmarks.labelled import collections
 from monitor.domain.errors import InvalidInput
 from monitor.training.compose import compose
 from monitor.training.logistic import Logistic
 from monitor.training.rows import Row
 from monitor.training.screen import COMPOSED_PER_FILE, Table, by_file, fit, measure, training_rows
 
-Families = frozenset[str]
+Collections = frozenset[str]
 
 
 class NestedScreens:
-    """A screen for every family left out, and for every two.
+    """A screen for every collection (`labelled.collections`) left out, and for every two.
 
     Args:
-        train_on: labelled rows, of all families. Those kept for calibration are not trained on, and no row is
-            whose context a family that is left out has, too: it would tell on it.
+        train_on: labelled rows, of all collections. Those kept for calibration are not trained on, and no row is
+            whose context a collection that is left out has, too: it would tell on it.
         rows: what is to be scored.
         tick: called after each of the `steps`.
 
@@ -39,17 +40,19 @@ class NestedScreens:
     def __init__(self, train_on: Sequence[Row], rows: Sequence[Row], tick: Callable[[], None] = lambda: None) -> None:
         self._rows = rows
         self._features = [_features(row) for row in rows]
-        sharing = _families_by_context(train_on)
+        self._collection = collections([*train_on, *rows])
+        sharing = _by_context(train_on, self._collection)
         usable = by_file(training_rows(train_on, held_out=(), held_out_ids=frozenset()))
         # Features are what takes the time: each file is measured once, the fits are quick.
-        files = [_measured(file, own, sharing, tick) for file, own in sorted(usable.items())]
-        self._screens = {families: _fitted(files, families) for families in _left_out(rows)}
+        files = [_measured(own, self._collection[file], sharing, tick) for file, own in sorted(usable.items())]
+        self._screens = {pair: _fitted(files, pair) for pair in _left_out([self._collection[row.file] for row in rows])}
 
     def scores(self, left_out: str) -> list[float | None]:
-        """With this family left out: one score a row, by a screen that saw neither the family nor the row's own."""
+        """One score a row, by a screen that saw neither the collection that is left out nor the row's own."""
+        screens = [self._screens[frozenset({left_out, self._collection[row.file]})] for row in self._rows]
         return [
-            None if features is None else float(self._screens[frozenset({left_out, row.family})].score(features)[0])
-            for row, features in zip(self._rows, self._features, strict=True)
+            None if features is None else float(screen.score(features)[0])
+            for screen, features in zip(screens, self._features, strict=True)
         ]
 
 
@@ -58,16 +61,15 @@ def steps(train_on: Sequence[Row]) -> int:
     return len(by_file(train_on))
 
 
-def _left_out(rows: Sequence[Row]) -> list[Families]:
-    names = sorted({row.family for row in rows})
-    return [frozenset(pair) for size in (1, 2) for pair in combinations(names, size)]
+def _left_out(names: Sequence[str]) -> list[Collections]:
+    return [frozenset(pair) for size in (1, 2) for pair in combinations(sorted(set(names)), size)]
 
 
-def _families_by_context(rows: Sequence[Row]) -> Mapping[str, Families]:
+def _by_context(rows: Sequence[Row], collection: Mapping[str, str]) -> Mapping[str, Collections]:
     found: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        found[row.group].add(row.family)
-    return {group: frozenset(families) for group, families in found.items()}
+        found[row.group].add(collection[row.file])
+    return {group: frozenset(names) for group, names in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,37 +77,39 @@ class _File:
     """One file's rows, measured.
 
     Attributes:
-        own: by the families that have their contexts.
+        collection: that it belongs to.
+        own: its rows, by the collections that have their contexts.
         composed: long rows made of all of them.
-        composed_unshared: made of those whose contexts no other family has, for when one that does is left out.
+        composed_unshared: made of those whose contexts no other collection has, for when one that does is left out.
     """
 
-    family: str
-    own: Mapping[Families, Table]
+    collection: str
+    own: Mapping[Collections, Table]
     composed: Table
     composed_unshared: Table
 
-    def parts(self, families: Families) -> list[Table]:
-        """What may be trained on without these families."""
-        allowed = [table for sharing, table in self.own.items() if sharing.isdisjoint(families)]
-        if self.family in families or not allowed:
+    def parts(self, left_out: Collections) -> list[Table]:
+        """What may be trained on without these collections."""
+        allowed = [table for sharing, table in self.own.items() if sharing.isdisjoint(left_out)]
+        if self.collection in left_out or not allowed:
             return []
         features = np.concatenate([table.features for table in allowed])
         own = Table(features, np.concatenate([table.labels for table in allowed]))
         return [own, self.composed if len(allowed) == len(self.own) else self.composed_unshared]
 
 
-def _measured(file: str, own: Sequence[Row], sharing: Mapping[str, Families], tick: Callable[[], None]) -> _File:
-    by_sharing: dict[Families, list[Row]] = defaultdict(list)
+def _measured(
+    own: Sequence[Row], collection: str, sharing: Mapping[str, Collections], tick: Callable[[], None]
+) -> _File:
+    by_sharing: dict[Collections, list[Row]] = defaultdict(list)
     for row in own:
         by_sharing[sharing[row.group]].append(row)
-    family = own[0].family
-    unshared = by_sharing[frozenset({family})]
+    file, unshared = own[0].file, by_sharing[frozenset({collection})]
     try:
         composed = measure(compose(own, COMPOSED_PER_FILE, seed=file))
         found = _File(
-            family,
-            {families: measure(rows) for families, rows in by_sharing.items()},
+            collection,
+            {names: measure(rows) for names, rows in by_sharing.items()},
             composed,
             composed if len(by_sharing) == 1 else measure(compose(unshared, COMPOSED_PER_FILE, seed=file)),
         )
@@ -115,10 +119,10 @@ def _measured(file: str, own: Sequence[Row], sharing: Mapping[str, Families], ti
     return found
 
 
-def _fitted(files: Sequence[_File], families: Families) -> Logistic:
-    parts = [part for file in files for part in file.parts(families)]
+def _fitted(files: Sequence[_File], left_out: Collections) -> Logistic:
+    parts = [part for file in files for part in file.parts(left_out)]
     if not parts:
-        raise InvalidInput(f"no rows to train a screen on without {' and '.join(sorted(families))}")
+        raise InvalidInput(f"no rows to train a screen on without {' and '.join(sorted(left_out))}")
     return fit(parts)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from monitor.benchmarks.figures import SAMPLES, Answered, Figures, averaged, measured
+from monitor.benchmarks.labelled import collections
 from monitor.benchmarks.scores import Score
 from monitor.domain.judgement import JudgeIdentity
 from monitor.judging.calibration import Calibration
@@ -23,9 +24,9 @@ class Fitted(StrEnum):
     """Where a judge's probabilities come from."""
 
     LEFT_OUT = "other data sets"
-    """Platt scaling fitted on the families of data sets that the row does not belong to."""
+    """Platt scaling fitted on the collections of data sets that the row does not belong to."""
     FOLDS = "other folds"
-    """Likewise on the rows of other contexts, where there is only one family."""
+    """Likewise on the rows of other contexts, where there is only one collection."""
     SETTINGS = "settings"
     """The calibration that the settings name."""
     OWN = "its own"
@@ -128,8 +129,9 @@ def probabilities_of(
             None if one.score is None else calibration.probability(identity.version, one.score) for _, one in asked
         )
         return Fitted.SETTINGS, list(known)
-    if len({row.family for row, _ in asked}) > 1:
-        return Fitted.LEFT_OUT, _held_out(asked, [row.family for row, _ in asked])
+    collection = collections([row for row, _ in asked])
+    if len(set(collection.values())) > 1:
+        return Fitted.LEFT_OUT, _held_out(asked, [collection[row.file] for row, _ in asked])
     # Rows of one context stay together: they would tell on each other.
     return Fitted.FOLDS, _held_out(asked, [str(int(row.group[:8], 16) % _FOLDS) for row, _ in asked])
 

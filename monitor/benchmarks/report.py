@@ -114,7 +114,7 @@ def notes(ranked: Sequence[Ranked]) -> list[str]:
 
 
 _FITTED: Mapping[Fitted, str] = {
-    Fitted.LEFT_OUT: "a calibration fitted on the data sets of other families",
+    Fitted.LEFT_OUT: "a calibration fitted on other collections of data sets",
     Fitted.FOLDS: "a calibration fitted on other contexts of the same data",
     Fitted.SETTINGS: "the calibration of the settings, which may have seen these data sets",
     Fitted.OWN: "the cascade's own probabilities, whose calibration may have seen these data sets",

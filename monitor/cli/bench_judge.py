@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from monitor.benchmarks.asking import Panelist, missing
 from monitor.benchmarks.figures import SAMPLES, cost_of
-from monitor.benchmarks.labelled import read_labelled, sample
-from monitor.benchmarks.left_out import LEAST_FAMILIES, Fused, leave_out
+from monitor.benchmarks.labelled import collections, read_labelled, sample
+from monitor.benchmarks.left_out import LEAST_COLLECTIONS, Fused, leave_out
 from monitor.benchmarks.left_out_report import (
     COSTS,
     TITLE,
@@ -200,7 +200,7 @@ def _how_to_go_on(session: _Session, scores: Path | None) -> None:
 
 
 def _can_leave_out(rows: Sequence[Row], columns: Sequence[Column]) -> bool:
-    return len(_fusable(columns)) > 1 and len({row.family for row in rows}) >= LEAST_FAMILIES
+    return len(_fusable(columns)) > 1 and len(set(collections(rows).values())) >= LEAST_COLLECTIONS
 
 
 def _fusable(columns: Sequence[Column]) -> list[Column]:
@@ -220,8 +220,8 @@ def _left_out(labelled: Sequence[Row], rows: Sequence[Row], columns: Sequence[Co
         with _progress("measuring, to train screens without", steps(labelled), 0) as tick:
             screens = NestedScreens(labelled, rows, tick)
 
-    def scores_without(family: str) -> Mapping[str, Sequence[float | None]]:
-        return raw if screens is None else {**raw, Benched.SCREEN.value: screens.scores(family)}
+    def scores_without(collection: str) -> Mapping[str, Sequence[float | None]]:
+        return raw if screens is None else {**raw, Benched.SCREEN.value: screens.scores(collection)}
 
     try:
         return leave_out(rows, scores_without, costs)
