@@ -10,8 +10,9 @@ from monitor.judging.parsing.verdicts import MAX_REPLY_CHARACTERS, as_text, read
 
 Value = TypeVar("Value")
 
-# What ends a score: a quote, a bracket, a comma that no digit follows (`0,7` is not 0), a line's end or the reply's.
-_END = r"""["'*`]*+\s*+(?=[\n}\])]|,(?!\d)|\.?\s*+$)"""
+# What ends a score: a quote, a bracket, a comma with the next key behind it (`0,7` is not 0), a line's end or the
+# reply's.
+_END = r"""["'*`]*+\s*+(?=[\n}\])]|,\s*+(?:["'}]|\w+\s*+:|$)|\.?\s*+$)"""
 _BEGINNING = r"""\s*+[\[(]?\s*+["'*`]*+"""
 _LEVEL = re.compile(rf"{_BEGINNING}([0-9]{{1,3}})(?:\.0{{1,3}})?(?:\s?(?:/|out of)\s?5)?{_END}")
 _SHARE = re.compile(rf"{_BEGINNING}([0-9]{{1,3}}(?:\.[0-9]{{0,20}})?|\.[0-9]{{1,20}})(?:\s?(?:/|out of)\s?1)?{_END}")
