@@ -30,6 +30,8 @@ LEAST_ROWS = 40
 """Fewer rows than this cannot tell what judges share: the best single one decides."""
 _RIDGE = 1e-3
 """Pull of the weights towards 0, per row: two judges that say the same share the weight instead of fighting."""
+_PRECISION = 1.0
+"""And once, of a unit normal prior: a few rows that happen to be separable must not make a judge infallible."""
 _LEAST_WEIGHT = 0.01
 """Of a judge that the terms for the most and the least alarmed are taken over: whoever is heard there, decides."""
 
@@ -182,7 +184,7 @@ def _fit(form: _Form, columns: Mapping[str, Floats], target: Floats) -> tuple[fl
         np.column_stack([np.ones(len(target)), features]),
         target,
         offset=base,
-        penalty=np.array([0.0, *[_RIDGE] * count]),
+        penalty=np.array([0.0, *[_RIDGE + _PRECISION / len(target)] * count]),
         lower=np.array([-np.inf, *form.lower()]),
         start=np.array([0.0, *[1.0 / max(count, 1)] * count]),
     )
