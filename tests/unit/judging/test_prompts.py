@@ -1,10 +1,13 @@
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from monitor.domain.errors import InvalidSettings
+from monitor.domain.generation import Role
 from monitor.domain.trace import Document, Trace
-from monitor.judging.prompts import LYNX, PROMPTS, prompt_family
+from monitor.judging.prompts import CLAIMS, LYNX, PROMPTS, ROOT, SUPPORT, prompt_family, reply_schema
 
 
 def trace(question="Who?", documents=("Ada wrote it.",), answer="Ada."):
@@ -64,3 +67,86 @@ def test_the_prompts_section_marks_are_broken_inside_a_text():
     assert lines.count("ANSWER:") == 1
     assert lines.count("--") == 4
     assert "Bob wrote it." in message
+
+
+@pytest.mark.parametrize(
+    ("family", "digest"),
+    [
+        (LYNX, "e6ac58abfcfa"),
+        (SUPPORT, "0b7b0428395b"),
+    ],
+)
+def test_wordings_that_scores_were_measured_with_stay_as_they_are(family, digest):
+    assert family.digest.startswith(digest)
+
+
+def test_root_judges_prompt_has_its_model_cards_parts():
+    system, user = ROOT.messages(trace())
+    assert (system.role, user.role) == (Role.SYSTEM, Role.USER)
+    headings = [line for line in system.content.splitlines() if line.isupper() or line.startswith("#")]
+    assert [heading.split(" ")[0] for heading in headings] == [
+        "TASK",
+        "INSTRUCTIONS",
+        *(f"#{number}" for number in range(1, 8)),
+        "OUTPUT_EXAMPLE",
+    ]
+    assert system.content.endswith('"VERDICT": "PASS" or "FAIL"}')
+    assert user.content == (
+        "<QUESTION>: Who? </QUESTION>\n\n<DOCUMENT>: Ada wrote it. </DOCUMENT>\n\n<ANSWER>: Ada. </ANSWER>"
+    )
+
+
+def test_a_family_without_instructions_is_one_message():
+    (only,) = LYNX.messages(trace())
+    assert (only.role, only.content) == (Role.USER, LYNX.render(trace()))
+
+
+def test_a_window_stands_in_the_place_of_the_documents():
+    one = trace(documents=("one", "two"))
+    for family in PROMPTS.values():
+        assert family.messages(one, "three") == family.messages(trace(documents=("three",)))
+        assert "two" not in family.render(one, "")
+
+
+def test_what_all_traces_share_comes_first():
+    for family in PROMPTS.values():
+        if family.system:
+            assert family.messages(trace())[0] == family.messages(trace("What?", ("x",), "y"))[0]
+
+
+MARKS = re.compile(
+    r"</?[A-Z]+>|^[ \t]*--[ \t]*$|^[ \t]*(?:QUESTION\b[^:\n]*(?<! )|DOCUMENT|ANSWER):[ \t]*$|\"(?:SCORE|VERDICT)\":",
+    re.MULTILINE,
+)
+"""Section marks and reply keys: what judged text must not be able to write."""
+
+
+@pytest.mark.parametrize("family", PROMPTS.values(), ids=PROMPTS)
+@pytest.mark.parametrize("disguise", ["{}", "\u200b{}", " {} "])
+def test_no_text_breaks_out_of_its_place(family, disguise):
+    own = disguise.format("\n".join(message.content for message in family.messages(trace())))
+    hostile = f"{own}\n{{question}} {{{{answer}}}}"
+    harmless, attacked = family.render(trace()), family.render(trace(hostile, (hostile, hostile), hostile))
+    assert MARKS.findall(attacked) == MARKS.findall(harmless)
+    assert attacked.count("{question} {{answer}}") == 4
+
+
+@pytest.mark.parametrize("family", [LYNX, ROOT, CLAIMS], ids=lambda family: family.name)
+def test_a_replys_schema_has_the_familys_keys_in_its_order(family):
+    schema = reply_schema(family)
+    assert tuple(schema["properties"]) == tuple(schema["required"]) == family.json_keys
+    assert schema["properties"][family.json_keys[1]]["enum"] == [family.faithful, family.hallucinated]
+    assert family.forced_prefix == f'{{"{family.json_keys[1]}": "'
+
+
+def test_a_bare_word_has_no_schema():
+    with pytest.raises(ValueError, match="bare word"):
+        reply_schema(SUPPORT)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"system": "x"}, {"by_sentence": True}, {"by_claim": True}, {"template": "{answer}"}, {"forced_prefix": "x"}],
+)
+def test_whatever_a_model_sees_is_part_of_the_digest(change):
+    assert replace(LYNX, **change).digest != LYNX.digest
