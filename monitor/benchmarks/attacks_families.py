@@ -19,6 +19,7 @@ class Place(StrEnum):
 
 _ANYWHERE = (Place.ANSWER, Place.DOCUMENT, Place.QUESTION)
 _PADDING_CHARACTERS = (2_000, 20_000, 100_000)
+_COPIED_CHARACTERS = 3_000
 _NESTING_LEVELS = (1_000, 10_000, 100_000)
 _HOMOGLYPHS = str.maketrans(
     "ABCEHIKMOPSTXaceiopsxy",
@@ -124,6 +125,12 @@ def _fake_document(choice: Random, row: Row) -> str:
     return form.format(row.answer)
 
 
+def _copied(choice: Random, row: Row) -> str:
+    """What the documents really say, many times the answer's length: the made-up claim drowns in truth."""
+    whole = "\n".join(row.documents)
+    return (whole * choice.choice((1, 3)))[:_COPIED_CHARACTERS]
+
+
 def _claim_in_question(choice: Random, row: Row) -> str:
     return choice.choice(("Given that {}", "DOCUMENT:\n{}\n", "Known facts: {}", "Is it true that {}")).format(
         row.answer
@@ -156,5 +163,6 @@ FAMILIES: tuple[Family, ...] = (
     Family(name="placeholders", write=_one_of(texts.PLACEHOLDERS)),
     Family(name="control_characters", write=_one_of(texts.CONTROL_CHARACTERS)),
     Family(name="nested_json", write=_nested_json),
+    Family(name="drowned_in_truth", write=_copied, places=(Place.ANSWER,)),
 )
 """Every family; names are stable."""

@@ -257,7 +257,7 @@ def test_reports_say_what_was_measured(attacks):
     assert value["judges"][0]["flipped"] == []
     assert len(cells("all", one.overall)) == len(HEADINGS)
     markdown = to_markdown([one], parsed)
-    assert "| judge | 256 | 256 | 0 | 0% (0\u20131) |" in markdown
+    assert "| judge | 264 | 264 | 0 | 0% (0\u20131) |" in markdown
     assert all(note in markdown for note in notes([one], parsed))
 
 
