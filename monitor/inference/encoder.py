@@ -27,7 +27,11 @@ log = logging.getLogger(__name__)
 FLIGHT_BATCHES = 8
 """Batches' worth of tokens that are sorted by length together: more pads less, and lets early traces wait longer."""
 
-_PROBE = ("The bridge was opened in 1932.", "The old stone bridge was opened in 1932.")
+_PROBE = (
+    ("The bridge was opened.", "The bridge was opened."),
+    ("The old stone bridge was opened in 1932.", "A river is long, and Rome was closed."),
+)
+"""Context and answer, one pair supported and one not: alike they would hide how one sways the other."""
 
 Result = Opinion | CouldNotJudge
 Floats = NDArray[np.float32]
@@ -147,7 +151,7 @@ class EncoderJudge:
 
     def _tested(self, tokens: Tokens) -> bool:
         """Run once, so that what does not fit is told at the start; whether batches leave scores as they are."""
-        short, long = (tokens.encode(question="", context=text, answer=text) for text in _PROBE)
+        short, long = (tokens.encode(question="", context=context, answer=answer) for context, answer in _PROBE)
         try:
             self._session.run([short])
         except JudgeUnavailable:

@@ -147,10 +147,12 @@ class Labels(_Part):
             scores = (np.log(bounded) - (np.log1p(-bounded) if self.single else 0)).astype(np.float32)
         if self.single:
             return scores[..., 0] if self.hallucinated else -scores[..., 0]
-        unlike, like = (
-            np.logaddexp.reduce(scores[..., list(side)], axis=-1) for side in (self.hallucinated, self.supported)
-        )
-        odds: Floats = unlike - like
+        # A model's NaN passes through; what it means is for the caller to say.
+        with np.errstate(invalid="ignore"):
+            unlike, like = (
+                np.logaddexp.reduce(scores[..., list(side)], axis=-1) for side in (self.hallucinated, self.supported)
+            )
+            odds: Floats = unlike - like
         return odds
 
 

@@ -54,8 +54,16 @@ class EncoderSession:
         For `pair` an array is `[]`, the input's score; for `token` it is `[answer tokens]`. Raises what onnxruntime
         raises.
         """
-        longest = self.fixed_length or max(len(one.ids) for one in inputs)
-        shape = (len(inputs), longest)
+        outputs = self.outputs(inputs)
+        self._refuse_shape(outputs, len(inputs), self._longest(inputs))
+        odds = self._manifest.labels.log_odds(outputs)
+        if self._manifest.kind == "pair":
+            return [odds[row] for row in range(len(inputs))]
+        return [odds[row, one.answer] for row, one in enumerate(inputs)]
+
+    def outputs(self, inputs: Sequence[Encoded]) -> Floats:
+        """The model's output as it is, `[inputs, …]`."""
+        shape = (len(inputs), self._longest(inputs))
         ids = np.full(shape, self._pad_id, dtype=np.int64)
         mask, types = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         for row, one in enumerate(inputs):
@@ -65,11 +73,10 @@ class EncoderSession:
         fed = {names.ids: ids, names.mask: mask} | ({names.types: types} if names.types else {})
         cast = {name: value.astype(self._types[name]) for name, value in fed.items()}
         outputs: Floats = self._session.run([names.output], cast)[0]
-        self._refuse_shape(outputs, shape)
-        odds = self._manifest.labels.log_odds(outputs)
-        if self._manifest.kind == "pair":
-            return [odds[row] for row in range(len(inputs))]
-        return [odds[row, one.answer] for row, one in enumerate(inputs)]
+        return outputs
+
+    def _longest(self, inputs: Sequence[Encoded]) -> int:
+        return self.fixed_length or max(len(one.ids) for one in inputs)
 
     def batches_exactly(self, short: Encoded, long: Encoded) -> bool:
         """Whether an input's score is the same alone and beside another.
@@ -81,9 +88,9 @@ class EncoderSession:
         together = self.run([short, long])
         return all(np.allclose(one, other, atol=SAME) for one, other in zip(alone, together, strict=True))
 
-    def _refuse_shape(self, outputs: Floats, shape: tuple[int, int]) -> None:
+    def _refuse_shape(self, outputs: Floats, inputs: int, length: int) -> None:
         labels, kind = self._manifest.labels, self._manifest.kind
-        wanted = shape[:1] if kind == "pair" else shape
+        wanted = (inputs,) if kind == "pair" else (inputs, length)
         columns = outputs.shape[-1] if outputs.ndim == len(wanted) + 1 else 0
         fitting = columns == 1 if labels.single else columns >= labels.columns
         if outputs.shape[:-1] != wanted or not fitting:

@@ -97,6 +97,11 @@ class Tokens:
         """Tokens that every input has, whatever is judged."""
         return len(self.encode(question="", context="", answer="").ids)
 
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Ids of the special tokens, the unknown token excepted."""
+        return tuple(map(int, self._special))
+
     def _encode(self, first: str, second: str | None, *, special: bool) -> Encoding:
         return self._tokenizer.encode(first, second, add_special_tokens=special)
 
