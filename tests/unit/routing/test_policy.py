@@ -1,4 +1,6 @@
 import itertools
+import random
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
@@ -7,8 +9,9 @@ from monitor.domain.judgement import CouldNotJudge, Unjudgeable
 from monitor.domain.trace import Trace
 from monitor.domain.verdict import Action, Label
 from monitor.routing.budget import TimeBudget
-from monitor.routing.policy import AUDIT_PRIORITY, UNJUDGED_PRIORITY, UNSURE_PRIORITY, EdgeUse, Policy
+from monitor.routing.policy import AUDIT_PRIORITY, UNJUDGED_PRIORITY, UNSURE_PRIORITY, EdgeUse, Mode, Policy
 from monitor.routing.sampling import chosen, uniform
+from monitor.routing.value import Costs
 
 
 def trace(number):
@@ -124,6 +127,12 @@ def test_the_digest_follows_every_attribute():
         Policy(audit_share=0.1),
         Policy(escalates=False),
         Policy(salt="other"),
+        Policy(mode=Mode.VALUE),
+        Policy(costs=Costs(miss=2.0)),
+        Policy(edge_call=0.1),
+        Policy(pool_call=0.1),
+        Policy(edge_price=0.1),
+        Policy(pool_price=0.1),
     ]
     assert len({policy.digest for policy in changed}) == len(changed)
     assert Policy().digest == Policy().digest
@@ -159,3 +168,124 @@ def test_an_overdraft_is_paid_back_and_idle_time_saves_no_more_than_the_burst():
     assert budget.allows(40.0)
     budget.spend(2.5, now=10_000.0)
     assert not budget.allows(10_000.0)
+
+
+# By value
+
+
+@dataclass(frozen=True)
+class Left:
+    """What would remain wrong."""
+
+    miss: float
+    false_alarm: float
+
+
+GOOD = Left(miss=0.05, false_alarm=0.05)
+BY_VALUE = Policy(mode=Mode.VALUE, audit_share=0.1, pool_call=0.05, pool_price=0.1)
+
+
+@pytest.mark.parametrize(
+    ("probability", "prospect", "action", "reason", "inclusion"),
+    [
+        (0.4, GOOD, Action.ESCALATE, "value", 1.0),  # avoids 0.3 of 0.4
+        (0.9, GOOD, Action.ACCEPT, "settled", 0.1),  # could avoid nothing
+        (0.24, GOOD, Action.ACCEPT, "settled", 0.1),  # avoids 0.14: more than its cost, less than cost and price
+        (0.5, Left(miss=0.3, false_alarm=0.3), Action.ACCEPT, "settled", 0.1),  # a judge that would only guess
+        (0.9, None, Action.ACCEPT, "sure", 0.1),  # nothing tells: the band
+    ],
+)
+def test_by_value_traces_go_where_that_avoids_more_than_cost_and_price(
+    probability, prospect, action, reason, inclusion
+):
+    unaudited = next(one for one in TRACES if not BY_VALUE.is_audited(one))
+    decision = BY_VALUE.decide(unaudited, probability=probability, prospect=prospect)
+    assert (decision.action, decision.reason) == (action, reason)
+    assert decision.inclusion_probability == pytest.approx(inclusion)
+
+
+@pytest.mark.parametrize(("probability", "prospect"), [(0.4, GOOD), (0.9, GOOD), (0.5, None), (None, None)])
+def test_by_value_too_the_stored_inclusion_probability_is_the_share_that_is_escalated(probability, prospect):
+    decisions = [BY_VALUE.decide(one, probability=probability, prospect=prospect) for one in TRACES]
+    (stated,) = {decision.inclusion_probability for decision in decisions}
+    escalated = sum(decision.action is Action.ESCALATE for decision in decisions) / len(decisions)
+    assert escalated == pytest.approx(stated, abs=0.012)
+
+
+def test_what_is_worth_most_goes_first_and_audits_before_it():
+    policy = Policy(mode=Mode.VALUE, audit_share=0.0)
+    priorities = [policy.decide(TRACES[0], probability=p, prospect=GOOD).priority for p in (0.5, 0.4, 0.3)]
+    assert priorities == sorted(priorities)
+    assert len(set(priorities)) == 3
+    assert UNSURE_PRIORITY <= priorities[0] < priorities[-1] <= UNSURE_PRIORITY + 100
+
+
+def test_costs_weigh_the_errors():
+    dear_miss = Policy(mode=Mode.VALUE, audit_share=0.0, costs=Costs(miss=10.0, false_alarm=1.0), threshold=1 / 11)
+    # Called hallucinated already: what asking could avoid is a false alarm, which is cheap.
+    assert dear_miss.value(0.2, Left(miss=0.0, false_alarm=0.0)) == pytest.approx(0.8)
+    # Called faithful: a miss of 5 % costs 0.5.
+    assert dear_miss.value(0.05, Left(miss=0.0, false_alarm=0.0)) == pytest.approx(0.5)
+    assert dear_miss.value(0.05, None) is None
+    assert Policy().value(0.05, GOOD) is None
+    assert Costs(miss=10.0, false_alarm=1.0).most == pytest.approx(dear_miss.value(1 / 11, Left(0.0, 0.0)))
+
+
+@pytest.mark.parametrize(
+    ("probability", "prospect", "scarcity", "because"),
+    [
+        (0.4, GOOD, 0.0, "value"),
+        (0.4, GOOD, 0.5, "value"),  # 0.3 against 0.25
+        (0.4, GOOD, 0.7, None),  # 0.3 against 0.35
+        (0.5, GOOD, 0.7, "value"),  # 0.4 against 0.35
+        (0.9, GOOD, 0.0, None),
+        (0.5, None, 0.9, "unsure"),
+    ],
+)
+def test_the_edge_is_asked_for_what_is_worth_it_and_the_less_time_is_left_the_more(
+    probability, prospect, scarcity, because
+):
+    policy = Policy(mode=Mode.VALUE, audit_share=0.0)
+    choice = policy.edge_choice(TRACES[0], probability, within_budget=True, prospect=prospect, scarcity=scarcity)
+    assert (choice and choice.because) == because
+
+
+def test_without_a_pool_nothing_is_escalated_by_value_either():
+    decision = Policy(mode=Mode.VALUE, escalates=False).decide(TRACES[0], probability=0.5, prospect=GOOD)
+    assert (decision.action, decision.inclusion_probability) == (Action.ACCEPT, 0.0)
+
+
+def test_scarcity_rises_as_time_is_used_up():
+    budget = TimeBudget(share=0.5, burst_seconds=10.0)
+    assert budget.scarcity(0.0) == 0.0
+    budget.spend(10.0, now=10.0)
+    assert budget.scarcity(10.0) == pytest.approx(0.5)
+    assert budget.scarcity(20.0) == pytest.approx(0.0)
+    budget.spend(100.0, now=120.0)
+    assert budget.scarcity(120.0) == 1.0
+    assert TimeBudget(share=0.0).scarcity(5.0) == 1.0
+
+
+def test_a_scarce_judge_is_kept_for_what_is_worth_most_and_within_its_share():
+    """Calls of one second, a trace every half second: half of them at most, and not the first ones to come."""
+    draw = random.Random(4)
+    policy, budget, now = Policy(mode=Mode.VALUE, audit_share=0.0), TimeBudget(share=0.25, burst_seconds=10.0), 0.0
+    asked, all_values = [], []
+    for one in TRACES[:8000]:
+        now += 0.5
+        probability = draw.random()
+        prospect = Left(miss=0.1 * probability, false_alarm=0.1 * (1 - probability))
+        value = policy.value(probability, prospect)
+        all_values.append(value)
+        choice = policy.edge_choice(
+            one, probability, within_budget=budget.allows(now), prospect=prospect, scarcity=budget.scarcity(now)
+        )
+        if choice is not None:
+            asked.append(value)
+            now += 1.0
+            budget.spend(1.0, now=now)
+    assert len(asked) == pytest.approx(0.25 * now, rel=0.05)
+    best = sorted(all_values, reverse=True)[: len(asked)]
+    random_choice = sum(all_values) / len(all_values) * len(asked)
+    # Of what could be gained over asking whoever comes first, most is gained.
+    assert sum(asked) - random_choice > 0.85 * (sum(best) - random_choice)
