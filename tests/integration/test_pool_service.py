@@ -38,7 +38,7 @@ class ScriptedPool:
 
     def __init__(self, answer: Answer, capacity: int) -> None:
         self._answer = answer
-        self._capacity = capacity
+        self.bears = capacity
         self.asked: list[str] = []
         self.at_once = 0
         self.most_at_once = 0
@@ -49,7 +49,7 @@ class ScriptedPool:
 
     @property
     def capacity(self) -> int:
-        return self._capacity
+        return self.bears
 
     async def judge(self, trace: Trace) -> Opinion | CouldNotJudge:
         self.asked.append(trace.trace_id)
@@ -242,6 +242,43 @@ def test_a_final_failure_leaves_a_judgement_and_the_verdict(engine: Engine, ledg
     with transaction(engine) as connection:
         assert connection.execute(select(verdicts.c.revision, verdicts.c.outcome)).one() == (0, "verdict")
     assert recount(engine) == []
+
+
+def test_a_spent_budget_ends_an_escalation_without_the_pools_word(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([assessment(0, escalated=True, probability=0.25), assessment(1, escalated=True, probability=None)])
+    spent = CouldNotJudge(reason=Unjudgeable.BUDGET_EXHAUSTED, detail="nothing is left of 2,000 tokens")
+
+    async def scenario() -> Worker:
+        async with Worker(engine, always(spent)).running() as worker:
+            await worker.until(lambda: len(worker.seen) == 2)
+        return worker
+
+    seen = asyncio.run(scenario()).seen
+    assert [revised.judgement for revised in seen] == [None, None]
+    assert [(row["state"], row["last_error"]) for row in queued(engine)] == [
+        ("given_up", "budget_exhausted: nothing is left of 2,000 tokens")
+    ] * 2
+    with transaction(engine) as connection:
+        stands = connection.execute(
+            select(verdicts.c.outcome, verdicts.c.reason, verdicts.c.revision).order_by(verdicts.c.trace_id)
+        ).all()
+    assert stands == [("verdict", None, 0), ("unjudged", "budget_exhausted", 1)]
+    found = accounting(engine)
+    assert (found.verdicts, found.unjudged, found.pending) == (1, 1, 0)
+    assert recount(engine) == []
+
+
+def test_no_more_is_claimed_than_the_pool_bears_now(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([assessment(n, escalated=True) for n in range(9)])
+
+    async def scenario() -> Worker:
+        worker = Worker(engine, always(SURE), concurrency=8)
+        worker.pool.bears = 2
+        async with worker.running():
+            await worker.until(lambda: len(worker.seen) == 9)
+        return worker
+
+    assert asyncio.run(scenario()).pool.most_at_once == 2
 
 
 def test_a_judgement_that_cannot_be_stored_is_given_up(engine: Engine, ledger: Ledger) -> None:

@@ -144,3 +144,20 @@ def test_the_accounting_is_told_by_outcome(metrics: Metrics) -> None:
         ("in_flight",): 1,
         ("lost",): 0,
     }
+
+
+def test_calls_to_the_pool_are_told_by_server_and_never_by_tenant(metrics: Metrics) -> None:
+    metrics.instruments.pool_called("gpu-1:8000", "first", "busy")
+    metrics.instruments.pool_called("gpu-1:8000", "retry", "answered")
+    metrics.instruments.pool_spent(prompt=100, cached=60, completion=5, usd=0.25)
+    metrics.instruments.pool_spent(prompt=0, cached=0, completion=0, usd=0.0)
+    metrics.instruments.pool_server("gpu-1:8000", permits=4, circuit_open=True)
+    assert metrics.values("groundwatch.pool.calls", "groundwatch.attempt", "groundwatch.outcome") == {
+        ("first", "busy"): 1,
+        ("retry", "answered"): 1,
+    }
+    kinds = metrics.values("groundwatch.pool.tokens", "groundwatch.token.kind")
+    assert kinds == {("prompt",): 40, ("cached_prompt",): 60, ("completion",): 5}
+    assert metrics.values("groundwatch.pool.cost") == {(): 0.25}
+    assert metrics.values("groundwatch.pool.concurrency", "groundwatch.endpoint") == {("gpu-1:8000",): 4}
+    assert metrics.values("groundwatch.pool.circuit_open", "groundwatch.endpoint") == {("gpu-1:8000",): 1}
