@@ -298,6 +298,28 @@ class PolicySettings(_Section):
         return self
 
 
+class EvaluatorRuleSettings(_Section):
+    """Which evaluators some services' traces are seen by."""
+
+    services: Annotated[str, Field(min_length=1)]
+    """Pattern for `tenant/service`, such as `acme/*`."""
+    evaluators: tuple[str, ...]
+    """Their names."""
+    share: Share = 1.0
+    """Share of those traces that they see, chosen by a hash of the trace id."""
+
+
+class EvaluatorSettings(_Section):
+    """Evaluators beyond faithfulness, for `groundwatch evaluate`; see docs/evaluators.md."""
+
+    directory: Path | None = None
+    """Folder of YAML files that declare evaluators; the shipped ones when absent."""
+    rules: tuple[EvaluatorRuleSettings, ...] = ()
+    """Who sees what: each with `services` (a pattern such as `acme/*`), `evaluators` (names) and `share` (or 1)."""
+    deadline_seconds: Seconds = 120.0
+    """One row and one evaluator, retries included."""
+
+
 class JudgeSettings(_Section):
     """The judge worker."""
 
@@ -372,6 +394,7 @@ class Settings(BaseSettings):
     encoder: EncoderSettings = EncoderSettings()
     pool: PoolSettings = PoolSettings()
     policy: PolicySettings = PolicySettings()
+    evaluators: EvaluatorSettings = EvaluatorSettings()
     judge: JudgeSettings = JudgeSettings()
     ledger: LedgerSettings = LedgerSettings()
     drift: DriftSettings = DriftSettings()

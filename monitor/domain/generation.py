@@ -30,12 +30,14 @@ class Generated:
     Attributes:
         text: the reply.
         prompt_tokens, completion_tokens: what it took, as the engine counts; 0 where it does not tell.
+        cost_usd: what it cost; 0 for engines that nobody is paid for.
         cut_off: whether `max_tokens` ended it before the model did.
     """
 
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost_usd: float = 0.0
     cut_off: bool = False
 
 

@@ -50,6 +50,7 @@ async def evaluate(
     usage = Usage(
         prompt_tokens=sum(reply.prompt_tokens for reply in replies),
         completion_tokens=sum(reply.completion_tokens for reply in replies),
+        cost_usd=sum(reply.cost_usd for reply in replies),
     )
     return Evaluation(score=score, usage=usage)
 

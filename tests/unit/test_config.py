@@ -203,6 +203,7 @@ def test_a_child_process_reads_the_very_same_settings(bare: Path, monkeypatch: p
             "prices": {'odd "model"': {"prompt": 0.5, "completion": 2.0}},
             "tenant_budgets": {"acme": {"tokens": 5}, "Größe": {"usd": 0.25}},
         },
+        evaluators={"rules": [{"services": "acme/*", "evaluators": ["conciseness"], "share": 0.5}]},
     )
     (bare / "groundwatch.toml").write_text(to_toml(own))
     assert load_settings() == own
