@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from monitor.cli.train_encoder import train_encoder
 from monitor.domain.errors import InvalidInput
 from monitor.training.card import Trained
 from monitor.training.card import card as describe
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     """Add the `train` commands."""
     train = typer.Typer(no_args_is_help=True, help="Make the shipped model and the demo's sample again.")
     train.command(name="screen")(train_screen)
+    train.command(name="encoder")(train_encoder)
     train.command(name="demo-sample")(train_demo_sample)
     app.add_typer(train, name="train")
 

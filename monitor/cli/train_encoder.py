@@ -18,6 +18,7 @@ from monitor.training.split import balanced, is_calibration_row
 if TYPE_CHECKING:
     from monitor.training.encoder_export import TrainedEncoder
 
+_PIPE_WIDTH = 160
 _FIGURES = ("trivial_auroc", "screen_auroc", "auroc", "fused_auroc", "correlation")
 
 
@@ -43,6 +44,8 @@ def train_encoder(
     never fitted on.
     """
     console = Console(stderr=True)
+    if not console.is_terminal:
+        console = Console(stderr=True, width=_PIPE_WIDTH)
     rows = _sample(data, rows_per_file)
     try:
         # Loaded here: onnx, onnxruntime and tokenizers are extras, and other commands must start without them.

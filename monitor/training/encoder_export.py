@@ -113,7 +113,7 @@ def _manifest(base: Base, model_digest: str, *, output: str) -> Manifest:
         "tensors": {"ids": IDS, "mask": MASK, "types": TYPES, "output": output},
         "labels": {"scores": "logits", "supported": [0], "hallucinated": [1]},
         "max_tokens": base.max_tokens,
-        "answer_score": "worst_sentence",
+        "answer_score": "mean",
         "quantisation": base.quantisation,
         "licence": base.licence,
         "source": base.source,

@@ -1,7 +1,8 @@
 """Fitting the head of the composed encoder: answers' labels teach what their tokens' evidence weighs.
 
-Rows say which answers are hallucinated, not where. So the worst sentence of each answer is taken to be what its label
-is about, by the head fitted so far, and the head is fitted again (multiple-instance learning, Andrews et al. 2002).
+Rows say which answers are hallucinated, not where. The judge's score is the mean of the tokens' log-odds, which for a
+linear head is the log-odds of their mean evidence: so answers' labels fit the tokens' head exactly. (Scoring by the
+worst sentence instead lost 0.03 of AUROC on unseen families: chatty sentences are unsupported in faithful answers.)
 """
 
 from collections import defaultdict
@@ -19,13 +20,11 @@ from monitor.inference.encoder_reading import Reader, Reading
 from monitor.inference.encoder_session import EncoderSession
 from monitor.judging.features import FEATURES, extract
 from monitor.judging.metrics import auroc
-from monitor.judging.text import sentences
 from monitor.training.logistic import Logistic, fit_logistic
 from monitor.training.rows import Row, without
 from monitor.training.screen import train as train_screen
 
-RIDGE = 0.03
-ROUNDS = 3
+RIDGE = 0.3
 DECIMALS = 4
 
 _TRIVIAL = FEATURES.index("words_missing")
@@ -35,36 +34,25 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What the encoder sees of one row.
-
-    Attributes:
-        tokens: evidence of the answer's tokens under each window, `[windows, tokens, columns]`.
-        sentence: for each token, the number of its sentence.
-    """
+    """What the encoder sees of one row: evidence of the answer's tokens under each window, `[windows, tokens, 3]`."""
 
     row: Row
     tokens: Floats
-    sentence: NDArray[np.int64]
 
     def score(self, head: Logistic) -> float:
-        """The answer's log-odds of *hallucinated*, as the judge computes them: the worst sentence's mean."""
-        odds = (self.tokens @ head.weights + head.bias).min(axis=0)
-        return float(max(odds[self.sentence == one].mean() for one in np.unique(self.sentence)))
+        """The answer's log-odds of *hallucinated*, as the judge computes them."""
+        odds = self.tokens @ head.weights + head.bias
+        return float(odds.min(axis=0).mean())
 
-    def worst(self, head: Logistic | None) -> Floats:
-        """Mean evidence `[columns]` of the worst sentence; of the whole answer where there is no head yet."""
-        nearest = self.tokens.min(axis=0)
-        if head is None:
-            mean: Floats = nearest.mean(axis=0)
-            return mean
-        means = np.stack([nearest[self.sentence == one].mean(axis=0) for one in np.unique(self.sentence)])
-        worst: Floats = means[(means @ head.weights).argmax()]
-        return worst
+    def mean(self) -> Floats:
+        """Mean evidence of the tokens, each where the documents come nearest."""
+        mean: Floats = self.tokens.min(axis=0).mean(axis=0)
+        return mean
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderLeftOut:
-    """How good a head is on one file whose whole family it was fitted without.
+    """How good a head is on one file whose families it was fitted without.
 
     Attributes:
         trivial_auroc: of the share of answer words that the documents lack, alone.
@@ -103,13 +91,10 @@ def _evidence(row: Row, reading: Reading, session: EncoderSession, most_tokens: 
         outputs = session.outputs([inputs[place] for place in group])
         for place, output in zip(group, outputs, strict=True):
             columns[place] = output[inputs[place].answer]
-    rows_of = range(0, len(inputs), reading.windows)
-    by_piece = [np.stack([one for one in columns[at : at + reading.windows] if one is not None]) for at in rows_of]
-    starts = np.concatenate([inputs[at].starts + begin for at, (begin, _) in zip(rows_of, reading.pieces, strict=True)])
-    if not starts.size:
-        return None
-    edges = [end for _, end in sentences(row.answer)]
-    return Evidence(row=row, tokens=np.concatenate(by_piece, axis=1), sentence=np.searchsorted(edges, starts, "right"))
+    pieces = range(0, len(inputs), reading.windows)
+    by_piece = [np.stack([one for one in columns[at : at + reading.windows] if one is not None]) for at in pieces]
+    tokens = np.concatenate(by_piece, axis=1)
+    return Evidence(row=row, tokens=tokens) if tokens.size else None
 
 
 def _as_trace(row: Row) -> Trace:
@@ -131,18 +116,14 @@ def fit_head(evidence: Sequence[Evidence]) -> Logistic:
     Raises:
         ValueError: a file lacks one of the labels.
     """
+    features = np.stack([one.mean() for one in evidence])
     weights = _weights([one.row for one in evidence])
-    labels = _labels(evidence)
-    head: Logistic | None = None
-    for _ in range(ROUNDS):
-        features = np.stack([one.worst(head) for one in evidence])
-        head = fit_logistic(features, labels, weights, free=[False] * features.shape[1], ridge=RIDGE)
-    assert head is not None
+    head = fit_logistic(features, _labels(evidence), weights, free=[False] * features.shape[1], ridge=RIDGE)
     return Logistic(weights=head.weights.round(DECIMALS), bias=round(head.bias, DECIMALS))
 
 
 def evaluate_head(evidence: Sequence[Evidence]) -> list[EncoderLeftOut]:
-    """Measure each file with a head, a screen and a fusion that were fitted without its family and its contexts.
+    """Measure each file with a head, a screen and a fusion that were fitted without its families and its contexts.
 
     Raises:
         ValueError: a file lacks one of the labels, or there is only one family.
@@ -156,7 +137,8 @@ def evaluate_head(evidence: Sequence[Evidence]) -> list[EncoderLeftOut]:
 def _left_out(file: str, own: Sequence[Evidence], evidence: Sequence[Evidence]) -> EncoderLeftOut:
     groups = frozenset(one.row.group for one in own)
     kept = {id(row) for row in without([one.row for one in evidence], ids=frozenset(), groups=groups)}
-    others = [one for one in evidence if one.row.family != own[0].row.family and id(one.row) in kept]
+    families = {one.row.family for one in own}
+    others = [one for one in evidence if one.row.family not in families and id(one.row) in kept]
     if not others:
         raise ValueError(f"{file}: there is no other family to fit on")
     head, screen = fit_head(others), train_screen([one.row for one in others])

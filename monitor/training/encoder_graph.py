@@ -19,9 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from monitor.domain.errors import InvalidInput
 
-EVIDENCE = ("gap", "missing", "missing_gap", "gap_around")
+EVIDENCE = ("gap", "missing", "missing_gap")
 """For each answer token, all of them 0 where the documents hold it: 1 - its highest cosine similarity; 1 where no
-document token is the same; the product of both; the gap's mean over the token and its neighbours."""
+document token is the same; the product of both."""
 
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 LOGITS, EVIDENCE_OUTPUT = "logits", "evidence"
@@ -195,10 +195,7 @@ def _evidence(graph: _Graph, answer: str, documents: str, answer_ids: str, text:
     )
     found = graph.to(graph.add("And", same, text), TensorProto.FLOAT)
     missing = graph.add("Sub", one, graph.reduce("ReduceMax", found, 2, keep=True))
-    row = graph.add("Transpose", gap, perm=[0, 2, 1])
-    around = graph.add("AveragePool", row, kernel_shape=[3], pads=[1, 1], count_include_pad=0)
-    columns = (gap, missing, graph.add("Mul", missing, gap), graph.add("Transpose", around, perm=[0, 2, 1]))
-    return graph.add("Concat", *columns, axis=2)
+    return graph.add("Concat", gap, missing, graph.add("Mul", missing, gap), axis=2)
 
 
 def _padded(graph: _Graph, value: str, longest: str, output: str) -> None:
