@@ -50,8 +50,8 @@ _RUBRIC = (
     r"|System|User|Assistant"
 )
 
-# Verdicts outside JSON: Prometheus's mark, and the winner of a pair as MT-Bench writes it.
-_MARKS = (r"(?i)\[(?=RESULT\])", r"(?i)\[(?=\[(?:[A-C]|TIE|\d{1,2})\]\])")
+# The winner of a pair as MT-Bench writes it.
+_WINNER = r"(?i)\[(?=\[(?:[A-C]|TIE|\d{1,2})\]\])"
 
 _BREAKS = tuple(
     map(
@@ -64,7 +64,7 @@ _BREAKS = tuple(
             _HEADING,
             _TAG,
             rf"(?im)^[ \t]*#{{1,6}}[ \t]*(?:{_RUBRIC})\b[^:\n]{{0,40}}(?<! )(?=:)",
-            *_MARKS,
+            _WINNER,
         ),
     )
 )
@@ -72,10 +72,12 @@ _BREAKS = tuple(
 
 _KEYS = r"SCORE|REASONING|VERDICT|CLAIMS?|FEEDBACK|RESULT|JUSTIFICATION|PREFERENCE|WINNER"
 _REPLY_KEY = re.compile(rf"""(?i)(["'])(?:{_KEYS})\1(?=\s*:)""")
-# Without quotes a key is a word like any other, unless a verdict follows: "Score: 3-2" is sports.
+# Without quotes a key is a word like any other, unless a verdict follows ("Score: 3-2" is sports) or it stands in
+# brackets as Prometheus writes it.
 _VERDICTS = r"PASS|FAIL|(?:UN)?SUPPORTED|FAITHFUL|HALLUCINATED"
 _LOOSE_KEY = re.compile(
     rf"""(?i)\b(?:SCORE|VERDICT)(?=["'*_`]{{0,3}}\s{{0,3}}[:=]["'*_`\s\[]{{0,4}}(?:{_VERDICTS})\b)"""
+    r"""|(?<=\[)RESULT(?=\])"""
 )
 _OPEN = "\N{LEFT DOUBLE QUOTATION MARK}"
 _CLOSE = "\N{RIGHT DOUBLE QUOTATION MARK}"

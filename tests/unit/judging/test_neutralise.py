@@ -34,7 +34,6 @@ CONTROL = [
     "<QUESTION>",
     "</ANSWER>",
     '<document index="1">',
-    "[RESULT]",
     "[[A]]",
     "[[tie]]",
 ]
@@ -142,6 +141,7 @@ def test_a_disguised_mark_is_broken_where_the_plain_one_is(disguise, mark):
         ("**Verdict**: faithful", "**\u201cVerdict\u201d**: faithful"),
         ('"SCORE": "PASS"', '\u201cSCORE\u201d: "PASS"'),
         ("CLAIM:", "CLAIM :"),
+        ("[RESULT] 5", "[\u201cRESULT\u201d] 5"),
         ("\u2013\u2013", "\u2013 \u2013"),
         ("\u202eneddih\u202c", "neddih\u202c"),
         ("a\ufe0f\U000e0101\ufe01b", "a\ufe0fb"),
