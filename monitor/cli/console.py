@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
 Item = TypeVar("Item")
@@ -32,3 +32,14 @@ def with_progress(items: Sequence[Item], title: str) -> Iterator[Item]:
     """The same items, with a bar on standard error while that is a terminal."""
     console = Console(stderr=True)
     yield from track(items, description=title, console=console, transient=True, disable=not console.is_terminal)
+
+
+def lines_with_progress(lines: Iterator[bytes], size: int | None, title: str) -> Iterator[bytes]:
+    """The same lines of a file of `size` bytes, with a bar on standard error while that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn(title), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=size)
+        for line in lines:
+            yield line
+            progress.advance(task, len(line) + 1)

@@ -1,24 +1,21 @@
 """`groundwatch judge`: the local cascade over a file, without Kafka and without Postgres."""
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from monitor.cli.records import BadLine, Record, opened, read_lines, read_record
+from monitor.cli.console import lines_with_progress
+from monitor.cli.records import BadLine, Record, opened, read_lines, read_record, written
 from monitor.config import Settings, load_settings
-from monitor.domain.errors import InvalidInput, InvalidSettings
+from monitor.domain.errors import InvalidSettings
 from monitor.domain.trace import Origin
 from monitor.domain.verdict import Assessment, Label, Verdict
 from monitor.inference.cascade import Cascade
@@ -68,9 +65,9 @@ def judge(
     cascade = load_offline(load_settings(), who, gguf)
     tally = Tally(cascade.version)
     began = time.monotonic()
-    with opened(source) as lines, _written(target) as out:
+    with opened(source) as lines, written(target) as out:
         size = source.stat().st_size if source.is_file() else None
-        arriving = _with_progress(read_lines(lines), size)
+        arriving = lines_with_progress(read_lines(lines), size, "judging")
         while batch := list(islice(arriving, _BATCH)):
             for result in judge_lines(cascade, batch, tally.rows):
                 tally.add(result)
@@ -175,29 +172,6 @@ class Tally:
             "balanced_accuracy": balanced_accuracy(self._called, self._truth) if measurable else None,
             "seconds": round(seconds, 3),
         }
-
-
-@contextmanager
-def _written(target: Path) -> Iterator[TextIO]:
-    if str(target) == "-":
-        yield sys.stdout
-        return
-    try:
-        file = target.open("w", encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(f"{target}: {error.strerror}") from None
-    with file:
-        yield file
-
-
-def _with_progress(lines: Iterator[bytes], size: int | None) -> Iterator[bytes]:
-    console = Console(stderr=True)
-    columns = (TextColumn("judging"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("judge", total=size)
-        for line in lines:
-            yield line
-            progress.advance(task, len(line) + 1)
 
 
 def _narrate(summary: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ COMMANDS = (
     "up",
     "status",
     "judge",
+    "evaluate",
     "calibrate",
     "train",
     "drift",

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from monitor.domain.dead_letter import DeadLetterReason
 from monitor.domain.errors import InvalidInput, InvalidTrace
@@ -55,6 +55,26 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         return
     try:
         file = path.open("rb")
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from None
+    with file:
+        yield file
+
+
+@contextmanager
+def written(path: Path) -> Iterator[TextIO]:
+    """A file to write text to; `-` is standard output.
+
+    Raises:
+        InvalidInput: it cannot be opened.
+    """
+    if str(path) == "-":
+        import sys  # noqa: PLC0415 - looked up when asked, so that a test's replacement is seen
+
+        yield sys.stdout
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}") from None
     with file:
