@@ -99,7 +99,7 @@ class _Encoder:
             if self._depends.intersection(node.input):
                 copy = onnx.NodeProto()
                 copy.CopyFrom(node)
-                copy.name = f"{prefix}{node.name}"
+                copy.name = f"{prefix}{node.name}" if node.name else ""
                 copy.input[:] = map(renamed, node.input)
                 copy.output[:] = map(renamed, node.output)
                 graph.nodes.append(copy)
