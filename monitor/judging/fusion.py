@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from monitor.judging.crossval import Mask, clearly_lower, folds
@@ -32,6 +32,7 @@ _RIDGE = 1e-3
 """Pull of the weights towards 0, per row: two judges that say the same share the weight instead of fighting."""
 _PRECISION = 1.0
 """And once, of a unit normal prior: a few rows that happen to be separable must not make a judge infallible."""
+_FREE = np.full(1, -np.inf)
 _LEAST_WEIGHT = 0.01
 """Of a judge that the terms for the most and the least alarmed are taken over: whoever is heard there, decides."""
 
@@ -99,23 +100,28 @@ def fit_fusion(
     Args:
         probabilities: judge version to calibrated probabilities of *hallucinated*, one a row, same rows for all.
         labels: True for hallucinated.
-        groups: the data set of each row; where given, whole data sets are held out.
+        groups: the data set of each row; where given, whole data sets are held out, and each has a level of its own:
+            a judge whose scores lie higher on one data set than on another tells hallucinated from faithful answers
+            within either as well as before. Weights and choice rest on what it tells apart within data sets; how
+            sure the sum may be rests on all.
     """
     target = np.asarray(labels, dtype=np.float64)
     prior = float(target.mean())
     columns = {judge: log_odds(values) - logit(prior) for judge, values in probabilities.items()}
     held_out = folds(target == 1, groups)
-    form, losses = _forward(columns, target, held_out)
+    whole = groups is not None and all(_is_whole(held, groups) for held in held_out)
+    rows = _Rows(columns, target, np.asarray(groups, dtype=object) if groups is not None and whole else None)
+    form, losses = _forward(rows, held_out)
     if len(columns) > 1 and len(target) >= LEAST_ROWS:
         for richer in (_Form(form.judges, extremes=True), _Form(tuple(columns), signed=True)):
             if len(richer.judges) > 1:
-                tried = _held_out_losses(richer, columns, target, held_out)
+                tried = _held_out_losses(richer, rows, held_out)
                 if clearly_lower(tried, losses):
                     form, losses = richer, tried
     bias, fitted = 0.0, np.ones(len(form.judges))
     if len(form.judges) > 1:
         # A judge that decides alone keeps its own calibrated probability, fitted on more rows than these.
-        bias, fitted = _fit(form, columns, target)
+        bias, fitted = _fit(form, rows)
     named = dict(zip(form.judges, fitted, strict=False))
     highest, lowest = fitted[len(form.judges) :] if form.extremes else (0.0, 0.0)
     return Fusion(
@@ -127,6 +133,24 @@ def fit_fusion(
         highest=_rounded(highest),
         lowest=_rounded(lowest),
     )
+
+
+def _is_whole(held: Mask, groups: Sequence[str]) -> bool:
+    names = np.asarray(groups, dtype=object)
+    return not set(names[held]) & set(names[~held])
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What judges add to the prior, one column a judge; the labels; the data sets, where they are held out whole."""
+
+    columns: Mapping[str, Floats]
+    target: Floats
+    groups: NDArray[np.object_] | None
+
+    def only(self, kept: Mask) -> "_Rows":
+        columns = {judge: column[kept] for judge, column in self.columns.items()}
+        return _Rows(columns, self.target[kept], None if self.groups is None else self.groups[kept])
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +173,14 @@ class _Form:
         return [_LEAST_WEIGHT] * len(self.judges) + [0.0, 0.0] if self.extremes else [0.0] * len(self.judges)
 
 
-def _forward(columns: Mapping[str, Floats], target: Floats, held_out: Sequence[Mask]) -> tuple[_Form, Floats]:
+def _forward(rows: _Rows, held_out: Sequence[Mask]) -> tuple[_Form, Floats]:
     form = _Form()
-    losses = _held_out_losses(form, columns, target, held_out)
-    most = len(columns) if len(target) >= LEAST_ROWS else 1
+    losses = _held_out_losses(form, rows, held_out)
+    most = len(rows.columns) if len(rows.target) >= LEAST_ROWS else 1
     while len(form.judges) < most:
         tried = {
-            judge: _held_out_losses(_Form((*form.judges, judge)), columns, target, held_out)
-            for judge in columns
+            judge: _held_out_losses(_Form((*form.judges, judge)), rows, held_out)
+            for judge in rows.columns
             if judge not in form.judges
         }
         best = min(tried, key=lambda judge: float(tried[judge].mean()))
@@ -166,29 +190,50 @@ def _forward(columns: Mapping[str, Floats], target: Floats, held_out: Sequence[M
     return form, losses
 
 
-def _held_out_losses(form: _Form, columns: Mapping[str, Floats], target: Floats, held_out: Sequence[Mask]) -> Floats:
-    features, predicted = form.features(columns), np.empty(len(target))
+def _held_out_losses(form: _Form, rows: _Rows, held_out: Sequence[Mask]) -> Floats:
+    features, odds = form.features(rows.columns), np.empty(len(rows.target))
     for held in held_out:
-        known = {judge: column[~held] for judge, column in columns.items()}
-        bias, weights = _fit(form, known, target[~held])
-        predicted[held] = expit(logit(float(target[~held].mean())) + bias + features[held] @ weights)
-    return log_losses(predicted, target)
+        known = rows.only(~held)
+        bias, weights = _fit(form, known)
+        odds[held] = logit(float(known.target.mean())) + bias + features[held] @ weights
+    if rows.groups is not None:
+        for name in set(rows.groups):
+            inside = rows.groups == name
+            odds[inside] += _level(odds[inside], rows.target[inside])
+    return log_losses(expit(odds), rows.target)
 
 
-def _fit(form: _Form, columns: Mapping[str, Floats], target: Floats) -> tuple[float, Floats]:
-    features = form.features(columns)
-    base = logit(float(target.mean()))
+def _level(odds: Floats, target: Floats) -> float:
+    """What all log-odds of a data set must be shifted by to fit it best."""
+    level = np.ones((len(target), 1))
+    penalty = np.full(1, _PRECISION / len(target))
+    return float(fit_bounded(level, target, offset=odds, penalty=penalty, lower=_FREE, start=np.zeros(1))[0])
 
-    count = features.shape[1]
+
+def _fit(form: _Form, rows: _Rows) -> tuple[float, Floats]:
+    """Bias and weights; with data sets, from what judges tell apart within each of them."""
+    features = form.features(rows.columns)
+    if rows.groups is None or not features.shape[1]:
+        return _fit_columns(features, np.ones((len(features), 1)), form.lower(), rows.target)
+    levels = np.column_stack([rows.groups == name for name in sorted(set(rows.groups))]).astype(np.float64)
+    _, weights = _fit_columns(features, levels, form.lower(), rows.target)
+    # Of a data set that nobody has seen the level is not known: how sure the sum can be is a question of its own.
+    bias, scale = _fit_columns((features @ weights)[:, np.newaxis], np.ones((len(features), 1)), [0.0], rows.target)
+    return bias, weights * scale[0]
+
+
+def _fit_columns(features: Floats, levels: Floats, lower: Sequence[float], target: Floats) -> tuple[float, Floats]:
+    """The first level's parameter and the features' weights."""
+    count, height = features.shape[1], levels.shape[1]
     found = fit_bounded(
-        np.column_stack([np.ones(len(target)), features]),
+        np.column_stack([levels, features]),
         target,
-        offset=base,
-        penalty=np.array([0.0, *[_RIDGE + _PRECISION / len(target)] * count]),
-        lower=np.array([-np.inf, *form.lower()]),
-        start=np.array([0.0, *[1.0 / max(count, 1)] * count]),
+        offset=logit(float(target.mean())),
+        penalty=np.array([0.0] * height + [_RIDGE + _PRECISION / len(target)] * count),
+        lower=np.array([-np.inf] * height + list(lower)),
+        start=np.array([0.0] * height + [1.0 / max(count, 1)] * count),
     )
-    return float(found[0]), found[1:]
+    return float(found[0]), found[height:]
 
 
 def _rounded(number: float) -> float:

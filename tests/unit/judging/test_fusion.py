@@ -132,6 +132,35 @@ def test_what_helps_in_one_data_set_only_is_not_believed_where_whole_sets_are_he
     assert apart.weights["b"] == 0
 
 
+def leveled(seed, rows=900):
+    """Six data sets, on each of which either judge's scores have a level of their own."""
+    draw = np.random.default_rng(seed)
+    labels, evidence = simulate((1.4, 1.0), rows=rows, seed=seed)
+    sets = [f"set{row // 2 % 6}" for row in range(rows)]
+    levels = draw.normal(scale=1.2, size=(6, 2))
+    return labels, evidence + levels[[int(name[3:]) for name in sets]], sets
+
+
+def test_levels_of_data_sets_do_not_hide_what_judges_tell_apart_within_them():
+    gains = []
+    for seed in range(6):
+        labels, evidence, sets = leveled(seed)
+        apart = np.array(sets) == "set5"
+        lines = [fit_platt(evidence[~apart, place], labels[~apart]) for place in range(2)]
+        known, unseen = (
+            {name: line.probabilities(evidence[rows, place]) for place, (name, line) in enumerate(zip("ab", lines))}  # noqa: B905 - as many lines as names
+            for rows in (~apart, apart)
+        )
+        fusion = fit_fusion(known, labels[~apart], groups=[name for name in sets if name != "set5"])
+        assert fusion.deciding == ("a", "b")
+        best = max(auroc(evidence[apart, place], labels[apart]) for place in range(2))
+        gains.append(auroc(fusion.log_odds(unseen), labels[apart]) - best)
+        # Sure only as far as the levels of other data sets allow: not surer than either label's share of the rows.
+        losses = log_losses(expit(fusion.log_odds(known)), labels[~apart].astype(float))
+        assert losses.mean() < np.log(2)
+    assert np.mean(gains) > 0.01
+
+
 def test_nobody_decides_where_nobody_knows():
     fusion, fused, labels, _ = fit(*simulate((0.0, 0.0)))
     assert fusion.deciding == ()
