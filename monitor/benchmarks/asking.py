@@ -34,6 +34,9 @@ class Panelist(Protocol):
     @property
     def identity(self) -> JudgeIdentity: ...  # noqa: D102 - see the class
 
+    def ask_now(self, trace: Trace) -> Result:
+        """Ask about one trace and wait."""
+
     def answer(self, rows: Sequence[Row], kept: ScoreFile, tick: Tick) -> None:
         """Have the file keep a score for every row; `tick` is called after each row that was asked about.
 
@@ -49,6 +52,10 @@ class OneByOne:
     name: str
     identity: JudgeIdentity
     ask: Ask
+
+    def ask_now(self, trace: Trace) -> Result:
+        """See `Panelist`."""
+        return self.ask(trace)
 
     def answer(self, rows: Sequence[Row], kept: ScoreFile, tick: Tick) -> None:
         """See `Panelist`."""
@@ -70,6 +77,13 @@ class SeveralAtOnce:
     ask: AskAsync
     concurrency: int
     runner: asyncio.Runner
+
+    def ask_now(self, trace: Trace) -> Result:
+        """See `Panelist`."""
+        return self.runner.run(self._ask(trace))
+
+    async def _ask(self, trace: Trace) -> Result:
+        return await self.ask(trace)
 
     def answer(self, rows: Sequence[Row], kept: ScoreFile, tick: Tick) -> None:
         """See `Panelist`. What is under way at an interruption is not kept."""

@@ -2,13 +2,14 @@
 
 import typer
 
-from monitor.cli import bench_attacks, bench_judge, bench_pipeline, bench_screen
+from monitor.cli import bench_attacks, bench_judge, bench_peers, bench_pipeline, bench_screen
 
 
 def register(app: typer.Typer) -> None:
     """Add the `bench` commands."""
     bench = typer.Typer(no_args_is_help=True, help="Measure on this machine; prints figures, asserts nothing.")
     bench_judge.register(bench)
+    bench_peers.register(bench)
     bench_attacks.register(bench)
     bench_screen.register(bench)
     bench_pipeline.register(bench)
