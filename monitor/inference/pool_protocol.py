@@ -115,7 +115,8 @@ def request_body(
         body["response_format"] = wanted
     if salt is not None:
         body["cache_salt"] = salt
-    return json.dumps(body, ensure_ascii=False).encode()
+    # Judged text may hold lone surrogates, which no UTF-8 can carry.
+    return json.dumps(body, ensure_ascii=False).encode(errors="replace")
 
 
 def most_reply_bytes(settings: PoolSettings) -> int:

@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 
 from monitor.config import PoolSettings
-from monitor.domain.errors import LedgerUnavailable
+from monitor.domain.errors import InvalidMessage, LedgerUnavailable
 from monitor.inference.pool_spending import BudgetSpent
 from monitor.routing.spend import Budget, Spend, Tokens
 from monitor.storage.spend import Charge, SpendStore
@@ -29,7 +29,10 @@ class BudgetedSpending:
     async def charge(self, tenant: str, most: Spend) -> "ChargedCall":
         """Charge a call to come; raises BudgetSpent or LedgerUnavailable, as `Spending` says."""
         budget = self._own.get(tenant, self._default)
-        charge = await asyncio.to_thread(self._store.charge, tenant, most, budget)
+        try:
+            charge = await asyncio.to_thread(self._store.charge, tenant, most, budget)
+        except InvalidMessage as error:
+            raise BudgetSpent(f"the ledger cannot keep what it would cost: {error}") from error
         if charge is None:
             raise BudgetSpent(f"a call of up to {most.tokens:,} tokens exceeds what is left today of {budget}")
         return ChargedCall(self._store, charge)
@@ -46,7 +49,7 @@ class ChargedCall:
         """Put what the call took in the estimate's place; without the ledger, the estimate stays."""
         try:
             await asyncio.to_thread(self.store.settle, self.charge, tokens=tokens, spend=spend)
-        except LedgerUnavailable as error:
+        except (LedgerUnavailable, InvalidMessage) as error:
             logger.warning("a call stays charged at its estimate", extra={"error": str(error)})
 
 

@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from monitor.config import PoolSettings
+from monitor.config import GgufSettings, PoolSettings, Settings
 from monitor.domain.errors import JudgeUnavailable
 from monitor.domain.judgement import CouldNotJudge, Opinion, Unjudgeable
 from monitor.domain.trace import Document, Trace
-from monitor.inference.loading import shipped_gguf
+from monitor.inference.loading import load_edge, shipped_gguf
 from monitor.inference.pool import PoolJudge
 from monitor.inference.pool_failure import Later, PassingFailure
 from monitor.inference.pool_protocol import ReplyForm
@@ -458,6 +458,20 @@ def test_a_real_server_gives_the_log_odds_of_a_bare_word(llama_server):
     assert second.raw_score == first.raw_score
     assert first.usage.completion_tokens == 1
     assert pool.asking.first_token
+
+
+@pytest.mark.gguf
+def test_the_pool_and_the_edge_read_the_same_log_odds_from_the_same_model(llama_server):
+    (pooled,), _ = judge_all(llama_server.model_copy(update={"prompt": "support"}))
+    edge = load_edge(Settings(gguf=GgufSettings(path=shipped_gguf(), prompt="support", context_tokens=1024)))
+    assert edge is not None
+    try:
+        own = edge.judge(TRACE, deadline_seconds=120.0)
+    finally:
+        edge.close()
+    assert isinstance(own, Opinion)
+    # The pool's has all spellings of each word, the edge's the one that was asked for.
+    assert pooled.raw_score == pytest.approx(own.raw_score, abs=0.2)
 
 
 @pytest.mark.gguf

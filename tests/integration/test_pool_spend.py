@@ -175,6 +175,14 @@ def test_without_a_ledger_nobody_is_asked_and_the_trace_waits(
     assert server.bodies == []
 
 
+def test_what_the_ledger_cannot_count_is_not_spent(engine: Engine, server: UnrulyServer) -> None:
+    beyond = {"lynx-70b": {"prompt": 1e18}}
+    [said] = judge_in_turn(pool(server, prices=beyond), engine, [trace("t")])
+    assert isinstance(said, CouldNotJudge)
+    assert said.reason is Unjudgeable.BUDGET_EXHAUSTED
+    assert server.bodies == []
+
+
 def test_retries_are_paid_for_too(engine: Engine, server: UnrulyServer) -> None:
     server.script = lambda _body, number: status(500) if number == 1 else completion()
     [said] = judge_in_turn(pool(server), engine, [trace("t")])

@@ -44,6 +44,12 @@ def test_a_bare_word_is_asked_for_by_one_token():
     assert not {"logprobs", "top_logprobs", "response_format"} & set(without)
 
 
+def test_text_that_is_no_unicode_can_be_asked_about():
+    asked = (Message(role=Role.USER, content="a\ud800b"),)
+    sent = request_body(asked, LYNX, PoolSettings(), Asking(), salt=None)
+    assert json.loads(sent)["messages"] == [{"role": "user", "content": "a?b"}]
+
+
 def test_tenants_have_salts_that_nobody_guesses():
     one, other = tenant_salt("secret", "acme"), tenant_salt("secret", "beta")
     assert one == tenant_salt("secret", "acme")
