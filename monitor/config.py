@@ -145,6 +145,8 @@ class GgufSettings(_Section):
     """Prompt family."""
     context_tokens: Annotated[int, Field(ge=256, le=131_072)] = 4096
     """Window of one prompt. Documents that do not fit are read in several windows."""
+    explain: Literal["never", "findings", "always"] = "findings"
+    """Which verdicts get reasoning in words: findings are hallucinated, unsure and audited traces."""
     max_windows: Annotated[int, Field(ge=1, le=64)] = 4
     """Windows that are read of one trace, those that hold most of the answer first; the others are listed unread."""
     sequences: Annotated[int, Field(ge=1, le=256)] = 2

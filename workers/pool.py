@@ -9,8 +9,8 @@ from dataclasses import replace
 from monitor.config import Settings
 from monitor.domain.judgement import CouldNotJudge, Judgement, Tier
 from monitor.domain.verdict import Action, Verdict
-from monitor.inference.cascade import outcome
 from monitor.inference.loading import load_calibration, load_policy, now
+from monitor.inference.outcome import outcome
 from monitor.inference.pool import PoolJudge
 from monitor.inference.pool_call import PoolCall
 from monitor.inference.pool_protocol import most_reply_bytes

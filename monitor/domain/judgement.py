@@ -1,7 +1,7 @@
 """What one judge says about one trace."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -155,6 +155,19 @@ class BatchJudge(Protocol):
 
     def judge_many(self, traces: Sequence[Trace], *, deadline_seconds: float) -> list[Opinion | CouldNotJudge]:
         """One result a trace, in order. No trace waits longer than the deadline; what is late could not be judged."""
+
+
+class ExplainingJudge(Protocol):
+    """The port of local judges that can say why, in words, when that is worth its price."""
+
+    @property
+    def identity(self) -> JudgeIdentity:
+        """Who judges, exactly."""
+
+    def judge_many(
+        self, traces: Sequence[Trace], *, deadline_seconds: float, explain: Callable[[Trace, float], bool] | None = None
+    ) -> list[Opinion | CouldNotJudge]:
+        """One result a trace, in order; `explain` is told each trace's raw score and says whether to give reasons."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,48 +1,64 @@
-"""The local cascade: screen all, ask the edge judge as policy says, fuse, decide.
+"""The local cascade: who is asked about which trace, and what becomes of it.
 
-    precheck ─▶ screen (batch) ─▶ policy ─▶ edge judge (within its time budget) ─▶ calibrated fusion ─▶ decision
+    precheck ─▶ screen ─▶ encoder ─▶ policy ─▶ GGUF judge (within its time budget) ─▶ fusion ─▶ decision
+              (all, in one batch)              (the chosen, in small batches)
 
 Every trace that goes in comes out with exactly one assessment; a judge that raises on one trace costs that trace
 one judgement and nothing else.
 """
 
 import hashlib
-import logging
-import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
-from monitor.domain.judgement import (
-    BatchJudge,
-    CouldNotJudge,
-    Judge,
-    JudgeIdentity,
-    Judgement,
-    Opinion,
-    Tier,
-    Unjudgeable,
-)
+from monitor.domain.judgement import BatchJudge, CouldNotJudge, ExplainingJudge, JudgeIdentity, Judgement, Tier
 from monitor.domain.trace import Origin, Segment, Trace
-from monitor.domain.verdict import FAITHFULNESS, Assessment, Label, Verdict
+from monitor.domain.verdict import FAITHFULNESS, Assessment, Label
+from monitor.inference.hearing import Chosen, Hearing
+from monitor.inference.outcome import outcome
 from monitor.judging.calibration import Calibration
 from monitor.judging.judgeable import why_unjudgeable
 from monitor.judging.prospects import Prospect
 from monitor.routing.budget import TimeBudget
 from monitor.routing.policy import Choice, EdgeUse, Mode, Policy
 
-log = logging.getLogger(__name__)
+EDGE_BATCH = 8
+"""Traces that the edge judge is given at once: enough for it to write about several while it reads the next."""
 
-Result = Opinion | CouldNotJudge
+EDGE_BATCH_SECONDS = 1.0
+"""No batch is expected to take longer, unless it is of one trace: between batches the time budget is looked at."""
+
+_RECENT = 0.2
+"""Weight of the latest batch in what a trace is expected to take."""
+
+_EVERYONE = Choice(because="all", inclusion_probability=1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """What the judges said about one trace so far; `audit_only` judgements would not exist without the audit."""
+class Explain(StrEnum):
+    """Which traces the edge judge writes reasoning for; it takes many times as long as a verdict."""
 
-    judgements: tuple[Judgement, ...]
-    audit_only: tuple[Judgement, ...] = ()
+    NEVER = "never"
+    FINDINGS = "findings"
+    """Those that it finds hallucinated or is unsure of, and the audited; only where its word carries weight."""
+    ALWAYS = "always"
+
+
+@dataclass(slots=True)
+class _Case:
+    """One trace on its way; `audit_only` judgements would not exist without the audit."""
+
+    trace: Trace
+    origin: Origin
+    bar: CouldNotJudge | None
+    judgements: list[Judgement] = field(default_factory=list)
+    audit_only: list[Judgement] = field(default_factory=list)
+
+    @property
+    def unaudited(self) -> list[Judgement]:
+        return [judgement for judgement in self.judgements if judgement not in self.audit_only]
 
 
 class Cascade:
@@ -50,11 +66,14 @@ class Cascade:
 
     Args:
         screen: sees every trace; None leaves the edge judge alone, which then needs a policy of `edge = all`.
+        encoder: sees every trace too, or None.
         edge: the GGUF judge, or None.
         calibration: turns raw scores into probabilities and fuses them.
         policy: who judges what, and what goes to the pool.
         clock: the time of judgement, aware.
+        explain: which traces get reasoning from the edge judge.
         edge_deadline_seconds: no trace holds the edge judge longer.
+        encoder_deadline_seconds: no batch holds the encoder longer.
         stopwatch: a steady clock in seconds, for latencies and the edge judge's budget.
     """
 
@@ -62,28 +81,35 @@ class Cascade:
         self,
         *,
         screen: BatchJudge | None,
-        edge: Judge | None,
+        edge: ExplainingJudge | None,
         calibration: Calibration,
         policy: Policy,
         clock: Callable[[], datetime],
+        encoder: BatchJudge | None = None,
+        explain: Explain = Explain.FINDINGS,
         edge_deadline_seconds: float = 20.0,
+        encoder_deadline_seconds: float = 20.0,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._screen = screen
+        self._everyones = [judge for judge in (screen, encoder) if judge is not None]
         self._edge = edge
         self._calibration = calibration
         self._policy = policy
         self._clock = clock
+        self._explain = explain
         self._edge_deadline = edge_deadline_seconds
+        self._encoder_deadline = encoder_deadline_seconds
         self._stopwatch = stopwatch
         self._budget = TimeBudget(share=policy.edge_budget_share)
-        self._logged: set[tuple[str, str]] = set()
+        self._edge_seconds: float | None = None
+        self._hearing = Hearing(calibration, stopwatch=stopwatch)
         self.version = self._version()
 
     @property
     def judges(self) -> tuple[JudgeIdentity, ...]:
         """The judges at work, cheapest first."""
-        return tuple(judge.identity for judge in (self._screen, self._edge) if judge is not None)
+        local: list[BatchJudge | ExplainingJudge] = [*self._everyones, *([self._edge] if self._edge else [])]
+        return tuple(judge.identity for judge in local)
 
     def _version(self) -> str:
         parts = [*(identity.version for identity in self.judges), self._calibration.version, self._policy.digest]
@@ -91,89 +117,79 @@ class Cascade:
 
     def assess(self, items: Sequence[tuple[Trace, Origin]]) -> list[Assessment]:
         """One assessment an item, in order. Blocks; raises nothing for a trace's sake."""
-        barred = [why_unjudgeable(trace) for trace, _ in items]
-        judgeable = [trace for (trace, _), bar in zip(items, barred, strict=True) if bar is None]
-        screened = iter(self._screen_all(judgeable))
-        return [
-            self._assessment(trace, origin, _Heard(()), bar)
-            if bar is not None
-            else self._assessment(trace, origin, self._ask_edge(trace, next(screened)), None)
-            for (trace, origin), bar in zip(items, barred, strict=True)
-        ]
+        cases = [_Case(trace, origin, why_unjudgeable(trace)) for trace, origin in items]
+        judgeable = [case for case in cases if case.bar is None]
+        for judge in self._everyones:
+            self._ask_everyone(judge, judgeable)
+        if self._edge is not None:
+            self._ask_edge(self._edge, judgeable)
+        return [self._assessment(case) for case in cases]
 
-    def _screen_all(self, traces: Sequence[Trace]) -> list[tuple[Judgement, ...]]:
-        if self._screen is None or not traces:
-            return [() for _ in traces]
-        began = self._stopwatch()
-        results = self._screen_results(self._screen, traces)
-        latency = (self._stopwatch() - began) / len(traces)
-        everyone = Choice(because="all", inclusion_probability=1.0)
-        return [
-            (self._judgement(self._screen.identity, result, latency, everyone, trace.segment),)
-            for trace, result in zip(traces, results, strict=True)
-        ]
+    def _ask_everyone(self, judge: BatchJudge, cases: Sequence[_Case]) -> None:
+        chosen = [Chosen(case.trace, _EVERYONE) for case in cases]
+        heard, _ = self._hearing.hear(
+            judge, chosen, lambda traces: judge.judge_many(traces, deadline_seconds=self._encoder_deadline)
+        )
+        for case, judgement in zip(cases, heard, strict=True):
+            case.judgements.append(judgement)
 
-    def _screen_results(self, screen: BatchJudge, traces: Sequence[Trace]) -> list[Result]:
-        try:
-            return screen.judge_many(traces, deadline_seconds=self._edge_deadline)
-        except Exception as error:  # noqa: BLE001 - whatever a judge throws must not take the batch with it
-            if len(traces) == 1:
-                return [self._judge_error(screen.identity, error)]
-        # One trace poisoned the batch: judge them one by one, so that only that one pays.
-        return [self._screen_results(screen, [trace])[0] for trace in traces]
+    def _ask_edge(self, edge: ExplainingJudge, cases: Iterable[_Case]) -> None:
+        batch: list[tuple[_Case, Choice]] = []
+        for case in cases:
+            if (choice := self._edge_choice(edge, case)) is not None:
+                batch.append((case, choice))
+            if len(batch) >= self._edge_batch():
+                self._ask_edge_batch(edge, batch)
+                batch = []
+        self._ask_edge_batch(edge, batch)
 
-    def _ask_edge(self, trace: Trace, screened: tuple[Judgement, ...]) -> _Heard:
-        if self._edge is None:
-            return _Heard(screened)
-        probability = self._fused(screened, trace.segment)
+    def _edge_batch(self) -> int:
+        """How many traces go to the edge judge at once; one until it is known how long they take."""
+        if self._edge_seconds is None:
+            return 1
+        return max(1, min(EDGE_BATCH, int(EDGE_BATCH_SECONDS / max(self._edge_seconds, 1e-6))))
+
+    def _edge_choice(self, edge: ExplainingJudge, case: _Case) -> Choice | None:
+        probability = self._fused(case.judgements, case.trace.segment)
         moment = self._stopwatch()
-        choice = self._policy.edge_choice(
-            trace,
+        return self._policy.edge_choice(
+            case.trace,
             probability,
             within_budget=self._policy.edge is EdgeUse.ALL or self._budget.allows(moment),
-            prospect=self._prospect(screened, self._edge.identity.tier, probability),
+            prospect=self._prospect(case.judgements, edge.identity.tier, probability),
             scarcity=self._budget.scarcity(moment),
         )
-        if choice is None:
-            return _Heard(screened)
-        began = self._stopwatch()
-        result = self._edge_result(self._edge, trace)
-        ended = self._stopwatch()
-        self._budget.spend(ended - began, now=ended)
-        judgement = self._judgement(self._edge.identity, result, ended - began, choice, trace.segment)
-        return _Heard((*screened, judgement), (judgement,) if choice.because == "audit" else ())
 
-    def _edge_result(self, edge: Judge, trace: Trace) -> Result:
-        try:
-            return edge.judge(trace, deadline_seconds=self._edge_deadline)
-        except Exception as error:  # noqa: BLE001 - likewise
-            return self._judge_error(edge.identity, error)
+    def _ask_edge_batch(self, edge: ExplainingJudge, batch: Sequence[tuple[_Case, Choice]]) -> None:
+        chosen = [Chosen(case.trace, choice) for case, choice in batch]
 
-    def _judge_error(self, identity: JudgeIdentity, error: Exception) -> CouldNotJudge:
-        kind = (identity.version, type(error).__name__)
-        if kind not in self._logged:
-            # Once per judge and kind of error: a broken model would otherwise write a line a trace.
-            self._logged.add(kind)
-            log.error("judge %s failed; more such failures are only counted", identity.version, exc_info=error)
-        return CouldNotJudge(reason=Unjudgeable.JUDGE_ERROR, detail=f"{type(error).__name__}: {error}"[:500])
+        def explains(trace: Trace, raw_score: float) -> bool:
+            return self._explains(edge.identity.version, trace, raw_score)
 
-    def _judgement(
-        self, identity: JudgeIdentity, result: Result, latency: float, choice: Choice, segment: Segment
-    ) -> Judgement:
-        if isinstance(result, Opinion) and not math.isfinite(result.raw_score):
-            # Half-precision overflow: no number, so no word; compared with a threshold it would read as faithful.
-            result = CouldNotJudge(reason=Unjudgeable.JUDGE_ERROR, detail=f"the score is {result.raw_score}")
-        probability = None
-        if isinstance(result, Opinion):
-            probability = self._calibration.probability(identity.version, result.raw_score, segment=segment)
-        return Judgement(
-            judge=identity,
-            result=result,
-            probability=probability,
-            latency_seconds=latency,
-            inclusion_probability=choice.inclusion_probability,
-            chosen_because=choice.because,
+        heard, seconds = self._hearing.hear(
+            edge,
+            chosen,
+            lambda traces: edge.judge_many(traces, deadline_seconds=self._edge_deadline, explain=explains),
         )
+        if chosen:
+            self._budget.spend(seconds, now=self._stopwatch())
+            each = seconds / len(chosen)
+            known = each if self._edge_seconds is None else self._edge_seconds
+            self._edge_seconds = known + _RECENT * (each - known)
+        for (case, choice), judgement in zip(batch, heard, strict=True):
+            case.judgements.append(judgement)
+            if choice.because == "audit":
+                case.audit_only.append(judgement)
+
+    def _explains(self, version: str, trace: Trace, raw_score: float) -> bool:
+        if self._explain is not Explain.FINDINGS:
+            return self._explain is Explain.ALWAYS
+        known = self._calibration.judges.get(version)
+        if known is None or not known.informative:
+            return False
+        probability = self._calibration.probability(version, raw_score, segment=trace.segment)
+        finds = probability is not None and self._policy.label(probability) is Label.HALLUCINATED
+        return finds or self._policy.is_unsure(probability) or self._policy.is_audited(trace)
 
     def _fused(self, judgements: Sequence[Judgement], segment: Segment) -> float | None:
         fused = self._calibration.fuse(judgements, segment=segment)
@@ -184,64 +200,22 @@ class Cascade:
             return None
         return self._calibration.prospect(judgements, tier, probability=probability, threshold=self._policy.threshold)
 
-    def _assessment(self, trace: Trace, origin: Origin, heard: _Heard, bar: CouldNotJudge | None) -> Assessment:
-        unaudited = [judgement for judgement in heard.judgements if judgement not in heard.audit_only]
-        probability = self._fused(unaudited, trace.segment)
+    def _assessment(self, case: _Case) -> Assessment:
+        segment = case.trace.segment
+        unaudited = case.unaudited
+        probability = self._fused(unaudited, segment)
         return Assessment(
-            trace=trace,
-            origin=origin,
+            trace=case.trace,
+            origin=case.origin,
             evaluator=FAITHFULNESS,
             judge_version=self.version,
-            judgements=heard.judgements,
-            outcome=bar or outcome(heard.judgements, self._calibration, self._policy, segment=trace.segment),
+            judgements=tuple(case.judgements),
+            outcome=case.bar or outcome(case.judgements, self._calibration, self._policy, segment=segment),
             decision=self._policy.decide(
-                trace,
+                case.trace,
                 probability=probability,
-                failure=bar,
+                failure=case.bar,
                 prospect=self._prospect(unaudited, Tier.POOL, probability),
             ),
             judged_at=self._clock(),
         )
-
-
-def outcome(
-    judgements: Sequence[Judgement], calibration: Calibration, policy: Policy, *, segment: Segment | None = None
-) -> Verdict | CouldNotJudge:
-    """What all the judgements on one trace come to; also for a trace that the pool has judged since.
-
-    Args:
-        judgements: of every tier that was asked, cheapest first.
-        calibration: fuses them.
-        policy: its threshold makes the label.
-        segment: the trace's, where the calibration may know it apart.
-    """
-    fused = calibration.fuse(judgements, segment=segment)
-    if fused is None:
-        return _why_not(judgements)
-    probability, decided_by = fused
-    label = policy.label(probability)
-    opinions = [judgement.result for judgement in judgements if isinstance(judgement.result, Opinion)]
-    spans = next((opinion.unsupported for opinion in opinions if opinion.unsupported), ())
-    # The dearest judge's reasoning is the best there is; a judge without a say does not explain the verdict.
-    reasoned = [
-        judgement.result.reasoning
-        for judgement in reversed(judgements)
-        if isinstance(judgement.result, Opinion) and judgement.judge.version in decided_by
-    ]
-    return Verdict(
-        label=label,
-        probability=probability,
-        reasoning=next((text for text in reasoned if text), None),
-        unsupported=spans if label is Label.HALLUCINATED else (),
-        decided_by=decided_by,
-    )
-
-
-def _why_not(judgements: Sequence[Judgement]) -> CouldNotJudge:
-    failures = [judgement.result for judgement in judgements if isinstance(judgement.result, CouldNotJudge)]
-    if len(failures) == len(judgements) and failures:
-        return failures[-1]
-    heard = ", ".join(judgement.judge.version for judgement in judgements if isinstance(judgement.result, Opinion))
-    detail = f"no calibration gives weight to {heard}" if heard else "no judge was asked"
-    reason = Unjudgeable.UNCALIBRATED if heard else Unjudgeable.JUDGE_UNAVAILABLE
-    return CouldNotJudge(reason=reason, detail=detail)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from monitor.config import Settings
 from monitor.domain.errors import InvalidSettings, JudgeUnavailable
-from monitor.inference.cascade import Cascade
+from monitor.inference.cascade import Cascade, Explain
+from monitor.inference.encoder_loading import load_encoder
 from monitor.inference.screen import Screen
 from monitor.judging.calibration import Calibration
 from monitor.judging.prompts import prompt_family
@@ -110,11 +111,14 @@ def load_cascade(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
     policy = load_policy(settings)
     return Cascade(
         screen=load_screen(settings),
+        encoder=load_encoder(settings),
         edge=None if policy.edge is EdgeUse.NONE else load_edge(settings),
         calibration=load_calibration(settings.policy.calibration),
         policy=policy,
         clock=clock,
+        explain=Explain(settings.gguf.explain),
         edge_deadline_seconds=settings.gguf.deadline_seconds,
+        encoder_deadline_seconds=settings.encoder.deadline_seconds,
     )
 
 

@@ -84,7 +84,13 @@ class SimulatedJudge:
         # Times the distance between the normals: the log-likelihood ratio, up to a constant.
         return Opinion(raw_score=(self._hallucinated - self._faithful) * evidence, usage=self._usage)
 
-    def judge_many(self, traces: Sequence[Trace], *, deadline_seconds: float) -> list[Opinion | CouldNotJudge]:
+    def judge_many(
+        self,
+        traces: Sequence[Trace],
+        *,
+        deadline_seconds: float,
+        explain: Callable[[Trace, float], bool] | None = None,  # noqa: ARG002 - it has no reasons to give
+    ) -> list[Opinion | CouldNotJudge]:
         """One result a trace, in order."""
         return [self.judge(trace, deadline_seconds=deadline_seconds) for trace in traces]
 

@@ -173,6 +173,15 @@ class GgufJudge:
         """Who judges, exactly."""
         return self._identity
 
+    @property
+    def shared_tokens(self) -> int:
+        """Tokens that all prompts begin with; they are read once."""
+        return self._engine.prefix_tokens
+
+    def prompt_tokens(self, trace: Trace) -> Tokens:
+        """The prompt of one trace whose documents fit whole."""
+        return self._reader.tokens(trace)
+
     def close(self) -> None:
         """Free the model; work under way ends as late, and the judge cannot be used afterwards."""
         self._engine.cancel()

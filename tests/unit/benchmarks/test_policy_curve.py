@@ -8,7 +8,7 @@ import pytest
 from monitor.benchmarks.policy_curve import Cases, Economy, cases_of, curve, held_out_cases, point_at, price_of
 from monitor.domain.judgement import Judgement, Opinion, Tier
 from monitor.domain.verdict import Action
-from monitor.inference.cascade import outcome
+from monitor.inference.outcome import outcome
 from monitor.inference.simulated import SimulatedJudge
 from monitor.judging.calibration import Calibration
 from monitor.judging.calibration_fit import fit_calibration

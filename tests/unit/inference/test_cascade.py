@@ -1,5 +1,4 @@
 import logging
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -31,21 +30,33 @@ class ScoreInAnswer:
         self.identity = JudgeIdentity(name=name, tier=tier, model=f"{name}.bin", model_digest="d")
         self.seconds = seconds
         self.asked: list[str] = []
+        self.batches: list[int] = []
+        self.explained: list[str] = []
         self.clock = 0.0
 
     def judge(self, trace: Trace, *, deadline_seconds: float) -> Opinion | CouldNotJudge:
         assert deadline_seconds > 0
         self.asked.append(trace.trace_id)
         self.clock += self.seconds
-        word = dict(part.split("=") for part in trace.answer.split())[self.identity.name]
+        word = _words(trace)[self.identity.name]
         if word == "error":
             raise RuntimeError("boom")
         if word in set(Unjudgeable):
             return CouldNotJudge(reason=Unjudgeable(word))
         return Opinion(raw_score=float(word), unsupported=(SPAN,) if self.identity.tier is Tier.SCREEN else ())
 
-    def judge_many(self, traces: Sequence[Trace], *, deadline_seconds: float) -> list[Opinion | CouldNotJudge]:
+    def judge_many(self, traces, *, deadline_seconds, explain=None):
+        self.batches.append(len(traces))
+        if explain is not None and not any("=error" in trace.answer for trace in traces):
+            scores = [(trace, _words(trace)[self.identity.name]) for trace in traces]
+            self.explained += [
+                trace.trace_id for trace, word in scores if word not in set(Unjudgeable) and explain(trace, float(word))
+            ]
         return [self.judge(trace, deadline_seconds=deadline_seconds) for trace in traces]
+
+
+def _words(trace: Trace) -> dict[str, str]:
+    return dict(part.split("=") for part in trace.answer.split())
 
 
 def fitted(judge: ScoreInAnswer, **changes: object) -> JudgeCalibration:
@@ -190,6 +201,46 @@ def test_the_edge_stops_at_its_budget_but_audits_go_on(screen, edge):
     assessed = build(screen, edge, edge_budget_share=0.25, audit_share=1.0).assess(unsure)
     assert len(edge.asked) == 8
     assert [one.judgements[1].chosen_because for one in assessed] == ["unsure"] * 2 + ["audit"] * 6
+
+
+def test_the_edge_is_given_as_many_traces_at_once_as_take_a_second(screen, edge):
+    edge.seconds = 0.3
+    build(screen, edge, edge=EdgeUse.ALL).assess([item(number, "screen=0 edge=1") for number in range(8)])
+    assert edge.batches == [1, 3, 3, 1]
+    quick = ScoreInAnswer("edge", Tier.EDGE, seconds=0.01)
+    build(screen, quick, edge=EdgeUse.ALL).assess([item(number, "screen=0 edge=1") for number in range(17)])
+    assert quick.batches == [1, 8, 8]
+
+
+def test_reasons_are_asked_for_findings_and_doubts_only_and_only_of_a_judge_with_a_say(screen, edge):
+    items = [item(1, "screen=0 edge=3"), item(2, "screen=0 edge=-3"), item(3, "screen=0 edge=0.1")]
+    build(screen, edge, edge=EdgeUse.ALL).assess(items)
+    assert edge.explained == ["t-1", "t-3"]
+    audited = ScoreInAnswer("edge", Tier.EDGE)
+    build(screen, audited, edge=EdgeUse.ALL, audit_share=1.0).assess(items)
+    assert audited.explained == ["t-1", "t-2", "t-3"]
+    mute = ScoreInAnswer("edge", Tier.EDGE)
+    build(screen, mute, calibration(fitted(screen), fitted(mute, informative=False)), edge=EdgeUse.ALL).assess(items)
+    assert mute.explained == []
+
+
+def test_an_encoder_sees_every_trace_and_what_it_raises_on_costs_one_judgement(screen, edge):
+    encoder = ScoreInAnswer("encoder", Tier.EDGE)
+    cascade = Cascade(
+        screen=screen,
+        encoder=encoder,
+        edge=None,
+        calibration=calibration(fitted(screen), fitted(encoder)),
+        policy=Policy(audit_share=0.0, escalate_unsure_share=0.0),
+        clock=lambda: NOW,
+    )
+    good, bad = cascade.assess([item(1, "screen=3 encoder=2"), item(2, "screen=3 encoder=error")])
+    assert [judgement.judge.name for judgement in good.judgements] == ["screen", "encoder"]
+    assert [judge.name for judge in cascade.judges] == ["screen", "encoder"]
+    assert {judgement.inclusion_probability for judgement in good.judgements} == {1.0}
+    assert isinstance(bad.judgements[1].result, CouldNotJudge)
+    assert bad.judgements[1].result.reason is Unjudgeable.JUDGE_ERROR
+    assert isinstance(bad.outcome, Verdict)
 
 
 def test_edge_all_is_not_budgeted(screen, edge):
