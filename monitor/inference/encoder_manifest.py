@@ -26,7 +26,7 @@ FIELDS = ("question", "context", "answer")
 
 _PLACEHOLDER = re.compile(rf"\{{({'|'.join(FIELDS)})\}}")
 _LEAST_PROBABILITY = 1e-6
-_SAYS_NOTHING_OF_SCORES = {"model", "licence", "source"}
+_SAYS_NOTHING_OF_SCORES = {"model", "licence", "source", "batch_tokens"}
 
 Floats = NDArray[np.float32]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", min_length=1, max_length=255)]
@@ -163,7 +163,7 @@ class Manifest(_Part):
         name: what people call the model.
         kind: `pair` scores (context, answer) as a whole, `token` each token of the answer.
         max_tokens: the longest input, special tokens included.
-        batch_tokens: tokens of a batch, padding included: what bounds its memory.
+        batch_tokens: tokens of a batch, padding included: what bounds its memory. On a CPU large batches are slower.
         answers: for `pair`, whether the answer is read whole or sentence by sentence, the worst of which counts.
         answer_score: for `token`, how the tokens' log-odds become the answer's: the highest, the mean, or the highest
             mean of a sentence.
@@ -182,7 +182,7 @@ class Manifest(_Part):
     tensors: Tensors = Tensors()
     labels: Labels
     max_tokens: Annotated[int, Field(ge=64, le=32_768)]
-    batch_tokens: Annotated[int, Field(ge=64, le=1_048_576)] = 4096
+    batch_tokens: Annotated[int, Field(ge=64, le=1_048_576)] = 1024
     answers: Literal["whole", "sentences"] = "sentences"
     answer_score: Literal["max", "mean", "worst_sentence"] = "max"
     span_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
