@@ -104,20 +104,16 @@ def test_each_server_is_asked_in_the_form_that_it_takes(servers: list[UnrulyServ
 
 
 def test_a_call_past_the_95th_percentile_is_made_again_elsewhere(servers: list[UnrulyServer]) -> None:
-    # Enough quick answers, then one server hangs: only the second call ends before the deadline.
-    seen = 0
-
-    def hangs_once(_body: dict[str, Any], _number: int) -> Behaviour:
-        nonlocal seen
-        seen += 1
-        return hang if seen == 40 else slow(0.01)
-
-    for server in servers:
-        server.script = hangs_once
-    run = Run(settings(servers, deadline_seconds=60.0), 40)
+    # Enough quick answers, then one server hangs for ever: only second calls end before the deadline.
+    ill, well = servers
+    well.script = lambda _body, _number: slow(0.01)
+    ill.script = lambda _body, _number: slow(0.01) if len(ill.bodies + well.bodies) <= 40 else hang
+    # Two at once: the second of them goes to the server that has none.
+    run = Run(settings(servers, deadline_seconds=60.0, hedge_share=1.0), 60, at_once=2)
     assert run.all_judged()
     assert run.count(Attempt.HEDGE, CallOutcome.ANSWERED) >= 1
     assert run.count(Attempt.FIRST, CallOutcome.CANCELLED) >= 1
+    assert run.count(Attempt.RETRY) == 0
 
 
 def test_second_calls_stay_within_their_share(servers: list[UnrulyServer]) -> None:
