@@ -99,11 +99,13 @@ def bench_judge(
     try:
         session.ask_all(_wanted(judges, gguf or [], settings), deadline)
     except (KeyboardInterrupt, JudgeUnavailable) as error:
+        if not session.answered:
+            raise
         stopped = error
     known = load_calibration(settings.policy.calibration) if calibration is Thresholds.SETTINGS else None
     ranked = rank(rows, session.columns, calibration=known, samples=samples)
     fused = None
-    if left_out or (left_out is None and stopped is None and _can_leave_out(rows, session.columns)):
+    if stopped is None and (left_out or (left_out is None and _can_leave_out(rows, session.columns))):
         fused = _left_out(labelled, rows, session.columns)
     _publish(ranked, fused, markdown, as_json=as_json)
     if stopped is not None:

@@ -1,6 +1,7 @@
 """A real OpenAI-compatible server on this machine: llama-cpp-python's, with one GGUF model."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,8 @@ def model_server(gguf: Path, *, directory: Path, context_tokens: int = 8192) -> 
     argv += ["--host", LOOPBACK, "--port", str(port), "--n_ctx", str(context_tokens), "--logits_all", "true"]
     argv += ["--n_threads", str(threads), "--n_threads_batch", str(threads)]
     url = f"http://{LOOPBACK}:{port}/v1"
-    with Child("model server", argv, log=directory / "model-server.log") as server:
+    # Asked gently it would first finish what it writes for clients that have gone, and it has nothing to lose.
+    with Child("model server", argv, log=directory / "model-server.log", stop_signal=signal.SIGKILL) as server:
         server.wait_until(lambda: _answers(f"{url}/models"), deadline_seconds=_READY_SECONDS)
         yield ModelServer(url=url, model=gguf.stem, context_tokens=context_tokens)
 
