@@ -132,10 +132,10 @@ def test_one_server_is_asked_twice_only_where_that_is_wanted(
     one = servers[:1]
     # The 40th hangs for as long as nobody asks a second time; without hedging that ends at the deadline.
     one[0].script = lambda _body, number: hang if number == 40 else slow(0.01)
-    run = Run(settings(one, hedge=hedge, hedge_share=1.0, deadline_seconds=2.0), 42)
+    run = Run(settings(one, hedge=hedge, hedge_share=1.0, deadline_seconds=5.0), 42)
     assert run.all_judged()
     assert (run.count(Attempt.HEDGE) > 0) is second
-    assert run.count(Attempt.RETRY) == (0 if second else 1)
+    assert (run.count(Attempt.RETRY) > 0) is not second
 
 
 def test_a_second_call_that_fails_does_not_spoil_the_first(servers: list[UnrulyServer]) -> None:
