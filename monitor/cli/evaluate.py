@@ -1,9 +1,10 @@
-"""`groundwatch evaluate`: evaluators beyond faithfulness over a file, through the pool's model."""
+"""`groundwatch evaluate`: evaluators beyond faithfulness over a file, by the pool's model or a local GGUF file."""
 
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,9 @@ from monitor.cli.evaluate_summary import EvaluationTally
 from monitor.cli.records import opened, read_lines, written
 from monitor.config import Settings, load_settings
 from monitor.domain.errors import InvalidInput, InvalidSettings
+from monitor.domain.generation import Generator
 from monitor.inference.generation import HttpGenerator
+from monitor.inference.loading import load_generator
 from monitor.judging.evaluators import Evaluator
 from monitor.outbound import AsyncHttpClient
 from monitor.services.evaluating import Asked, declared_evaluators, evaluate_all
@@ -38,15 +41,19 @@ def evaluate(
         list[str] | None,
         typer.Option("--evaluator", "-e", help="Who evaluates; may be repeated. By evaluators.rules when absent."),
     ] = None,
+    gguf: Annotated[
+        Path | None, typer.Option(help="GGUF model that evaluates here; the pool does when absent.")
+    ] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the evaluators, and leave.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary (or the list) as JSON on stdout.")] = False,
 ) -> None:
     """Score every row of a file by declared evaluators: predicates, rubrics, pairs. See docs/evaluators.md.
 
-    The model is the pool's (pool.url, pool.model). A row may carry `reference`, for rubrics that use a reference
-    answer, and `answer_b`, for pairwise evaluators. Each output line has `id`, `evaluator`, `evaluator_version`,
-    `model` and `outcome`: scored, with `score` on the evaluator's own scale, `normalised` from 0 to 1 and the
-    `justification`; could_not_judge, or dead_letter for a row that lacks what it needs, with `reason` and `detail`.
+    The model is the pool's (pool.url, pool.model), or the GGUF file that is named. A row may carry `reference`, for
+    rubrics that use a reference answer, and `answer_b`, for pairwise evaluators. Each output line has `id`,
+    `evaluator`, `evaluator_version`, `model` and `outcome`: scored, with `score` on the evaluator's own scale,
+    `normalised` from 0 to 1 and the `justification`; could_not_judge, or dead_letter for a row that lacks what it
+    needs, with `reason` and `detail`.
     """
     settings = load_settings()
     declared = declared_evaluators(settings.evaluators)
@@ -71,7 +78,8 @@ def evaluate(
             # ASCII: an id may hold half a surrogate pair, which no file can.
             out.write(json.dumps(result) + "\n")
 
-        asyncio.run(_evaluate(settings, read_asked(arriving, declared, chosen, settings.evaluators), tell))
+        rows = read_asked(arriving, declared, chosen, settings.evaluators)
+        asyncio.run(_evaluate(_with_gguf(settings, gguf), rows, tell, local=gguf is not None))
     summary = tally.summary(time.monotonic() - began)
     if as_json:
         typer.echo(json.dumps(summary))
@@ -91,11 +99,15 @@ def _chosen(declared: Mapping[str, Evaluator], names: list[str] | None, settings
     return list(dict.fromkeys(names))
 
 
-async def _evaluate(
-    settings: Settings, rows: Iterator[Asked | DeadRow], tell: Callable[[dict[str, Any]], None]
-) -> None:
-    pool = settings.pool
+def _with_gguf(settings: Settings, path: Path | None) -> Settings:
+    if path is None:
+        return settings
+    return settings.model_copy(update={"gguf": settings.gguf.model_copy(update={"path": path})})
 
+
+async def _evaluate(
+    settings: Settings, rows: Iterator[Asked | DeadRow], tell: Callable[[dict[str, Any]], None], *, local: bool
+) -> None:
     def askable() -> Iterator[Asked]:
         for row in rows:
             if isinstance(row, DeadRow):
@@ -103,16 +115,26 @@ async def _evaluate(
             else:
                 yield row
 
-    async with AsyncHttpClient(deadline_seconds=pool.deadline_seconds) as client:
-        generator = HttpGenerator(pool, client)
+    async with _generator(settings, local=local) as (generator, at_once):
         answered = evaluate_all(
-            askable(),
-            generator,
-            at_once=pool.concurrency * (1 + len(pool.urls)),
-            deadline_seconds=settings.evaluators.deadline_seconds,
+            askable(), generator, at_once=at_once, deadline_seconds=settings.evaluators.deadline_seconds
         )
         async for asked, said in answered:
             tell(result_of(asked, said, model=generator.model))
+
+
+@asynccontextmanager
+async def _generator(settings: Settings, *, local: bool) -> AsyncIterator[tuple[Generator, int]]:
+    """Who writes, and how many prompts it may be given at once."""
+    if local:
+        writer = load_generator(settings)
+        assert writer is not None, "the path was just set"
+        with closing(writer):
+            yield writer, 1
+        return
+    pool = settings.pool
+    async with AsyncHttpClient(deadline_seconds=pool.deadline_seconds) as client:
+        yield HttpGenerator(pool, client), pool.concurrency * (1 + len(pool.urls))
 
 
 def _list(declared: Mapping[str, Evaluator], *, as_json: bool) -> None:

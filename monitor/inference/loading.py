@@ -1,7 +1,8 @@
 """Judges from settings: what the workers and the command line both load."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import files
 from importlib.util import find_spec
@@ -19,7 +20,8 @@ from monitor.routing.policy import EdgeUse, Mode, Policy
 from monitor.routing.value import Costs
 
 if TYPE_CHECKING:
-    from monitor.inference.gguf import GgufJudge
+    from monitor.inference.gguf.generation import GgufGenerator
+    from monitor.inference.gguf.judge import GgufJudge, GgufPlan
 
 SHIPPED_CALIBRATION = "models/calibration.json"
 """Beside this module: the shipped screen, and the small GGUF model of the demo."""
@@ -39,20 +41,38 @@ def load_edge(settings: Settings, *, explain: bool = False) -> "GgufJudge | None
     """The GGUF judge, or None when no model is set.
 
     Raises:
-        JudgeUnavailable: llama.cpp is not installed, or the model cannot be loaded.
+        JudgeUnavailable: llama.cpp is not installed, or the model cannot be loaded or does not judge.
         InvalidSettings: no such prompt family.
     """
     gguf = settings.gguf
     if gguf.path is None:
         return None
     prompt = prompt_family(gguf.prompt)
-    try:
-        # llama.cpp is an extra: most installations have no compiler for it.
-        from monitor.inference.gguf.judge import GgufJudge, GgufPlan, always, never  # noqa: PLC0415
+    with _gguf_extra():
+        from monitor.inference.gguf.judge import GgufJudge, always, never  # noqa: PLC0415
+    return GgufJudge(gguf.path, prompt=prompt, plan=gguf_plan(settings), explain=always if explain else never)
+
+
+def load_generator(settings: Settings) -> "GgufGenerator | None":
+    """The GGUF model as a writer of replies, or None when no model is set.
+
+    Raises:
+        JudgeUnavailable: llama.cpp is not installed, or the model cannot be loaded.
+    """
+    if settings.gguf.path is None:
+        return None
+    with _gguf_extra():
+        from monitor.inference.gguf.generation import GgufGenerator  # noqa: PLC0415
+    return GgufGenerator(settings.gguf.path, gguf_plan(settings))
+
+
+def gguf_plan(settings: Settings) -> "GgufPlan":
+    """How a GGUF model uses this machine."""
+    with _gguf_extra():
+        from monitor.inference.gguf.judge import GgufPlan  # noqa: PLC0415
         from monitor.inference.gguf.model import Offload  # noqa: PLC0415
-    except ImportError as error:
-        raise JudgeUnavailable(f"a GGUF judge needs the extra groundwatch[gguf]: {error}") from error
-    plan = GgufPlan(
+    gguf = settings.gguf
+    return GgufPlan(
         context_tokens=gguf.context_tokens,
         sequences=gguf.sequences,
         reading=gguf.reading,
@@ -63,7 +83,15 @@ def load_edge(settings: Settings, *, explain: bool = False) -> "GgufJudge | None
         cache_type=gguf.cache_type,
         most_mib=gguf.max_memory_mib,
     )
-    return GgufJudge(gguf.path, prompt=prompt, plan=plan, explain=always if explain else never)
+
+
+@contextmanager
+def _gguf_extra() -> Iterator[None]:
+    """llama.cpp is an extra: most installations have no compiler for it."""
+    try:
+        yield
+    except ImportError as error:
+        raise JudgeUnavailable(f"a GGUF judge needs the extra groundwatch[gguf]: {error}") from error
 
 
 def load_calibration(path: Path | None = None) -> Calibration:
