@@ -14,6 +14,7 @@ from monitor.domain.judgement import Judge, JudgeIdentity, Opinion, Tier, Usage
 from monitor.domain.trace import Origin, Trace
 from monitor.domain.verdict import Verdict
 from monitor.inference.cascade import Cascade
+from monitor.inference.encoder_loading import load_encoder
 from monitor.inference.loading import load_cascade, load_edge, load_screen
 from monitor.inference.pool import PoolJudge
 from monitor.judging.fusion import logit
@@ -26,6 +27,7 @@ class Benched(StrEnum):
     """Who can be measured."""
 
     SCREEN = "screen"
+    ENCODER = "encoder"
     GGUF = "gguf"
     POOL = "pool"
     CASCADE = "cascade"
@@ -58,15 +60,23 @@ def opened(
         cascade = _cascade(settings, deadline_seconds)
         yield OneByOne(name=title, identity=cascade_identity(cascade), ask=lambda trace: assessed(cascade, trace))
     else:
-        judge: Judge | None = load_screen(settings) if who is Benched.SCREEN else load_edge(settings)
-        if judge is None:
-            raise InvalidSettings("--judge gguf needs --gguf PATH, or gguf.path in the settings")
+        judge = _local(who, settings)
         yield OneByOne(name=title, identity=judge.identity, ask=_within(judge, deadline_seconds))
 
 
 def gguf_names(paths: Sequence[Path]) -> list[str]:
     """A name for each of several GGUF judges: their model files'."""
     return ["gguf"] if len(paths) == 1 else [f"gguf {path.stem}" for path in paths]
+
+
+def _local(who: Benched, settings: Settings) -> Judge:
+    if who is Benched.SCREEN:
+        return load_screen(settings)
+    judge: Judge | None = load_encoder(settings) if who is Benched.ENCODER else load_edge(settings)
+    if judge is None:
+        missing = "encoder.manifest" if who is Benched.ENCODER else "gguf.path"
+        raise InvalidSettings(f"--judge {who} needs --{who} PATH, or {missing} in the settings")
+    return judge
 
 
 def _within(judge: Judge, deadline_seconds: float) -> Ask:

@@ -67,6 +67,9 @@ def bench_judge(
     gguf: Annotated[
         list[Path] | None, typer.Option(help="GGUF model; repeat to compare several. gguf.path when absent.")
     ] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="Manifest of the encoder judge; encoder.manifest when absent.")
+    ] = None,
     scores: Annotated[
         Path | None, typer.Option(help="File that keeps raw scores: go on after an interruption, ask nobody twice.")
     ] = None,
@@ -94,6 +97,8 @@ def bench_judge(
     labelled = read_labelled(sources)
     rows = _in_turn(sample(labelled, per_data_set=per_file))
     settings = load_settings()
+    if encoder is not None:
+        settings = settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"manifest": encoder})})
     session = _Session(rows, ScoreFile(scores), settings)
     stopped: BaseException | None = None
     try:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -12,6 +13,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from monitor.benchmarks.labelled import read_labelled
+from monitor.benchmarks.panel import gguf_names
 from monitor.cli import bench_judge, bench_peers
 from monitor.domain.errors import InvalidInput, InvalidSettings, JudgeUnavailable
 from tests.examples.labelled import halubench, labelled, written
@@ -117,8 +119,16 @@ def test_a_pool_that_is_away_ends_the_run_with_what_there_is(app, data, monkeypa
     assert "Means over the data sets" in done.stdout
 
 
-def test_a_gguf_judge_needs_a_model(app, data):
-    assert isinstance(run(app, "--input", data, "--judge", "gguf").exception, InvalidSettings)
+@pytest.mark.parametrize("judge", ["gguf", "encoder"])
+def test_a_judge_without_a_model_says_how_to_name_one(app, data, judge):
+    done = run(app, "--input", data, "--judge", judge)
+    assert isinstance(done.exception, InvalidSettings)
+    assert f"--{judge} PATH" in str(done.exception)
+
+
+def test_several_gguf_judges_are_named_after_their_files():
+    assert gguf_names([Path("m/a.gguf")]) == ["gguf"]
+    assert gguf_names([Path("m/a.gguf"), Path("b.gguf")]) == ["gguf a", "gguf b"]
 
 
 @pytest.mark.timeout(180)
