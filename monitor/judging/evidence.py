@@ -63,12 +63,12 @@ def _of_claim(trace: Trace, support: Support, claim: Claim, coverage: Coverage) 
 
 def _share_missing(support: Support, words: tuple[Word, ...]) -> float:
     content = [word for word in words if is_content(word)]
-    return sum(not support.has(word) for word in content) / len(content)
+    return sum(not support.holds(word) for word in content) / len(content)
 
 
 def _missing_runs(support: Support, words: tuple[Word, ...]) -> Iterator[tuple[Word, ...]]:
     """Runs that begin and end with a missing content word and hold no content word that is there."""
-    places = [place for place, word in enumerate(words) if is_content(word) and not support.has(word)]
+    places = [place for place, word in enumerate(words) if is_content(word) and not support.holds(word)]
     if not places:
         return
     first = places[0]

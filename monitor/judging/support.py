@@ -3,6 +3,7 @@
 Only the answer's own words are looked for, so documents of megabytes cost one linear scan and little memory.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +11,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from monitor.judging.other_forms import OtherForms
 from monitor.judging.text import Word, sentences, stem, stems, words
-from monitor.judging.words import NEGATIONS, STOP_WORDS
+from monitor.judging.words import NEGATIONS, SOURCE_WORDS, STOP_WORDS
 
-_STOP_STEMS = frozenset(map(stem, STOP_WORDS))
+_STOP_STEMS = frozenset(map(stem, STOP_WORDS | SOURCE_WORDS))
 _NEGATION_STEMS = frozenset(map(stem, NEGATIONS))
 _ELSEWHERE = -1
 _NEAR = 3
@@ -45,8 +47,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One sentence of one document; offsets are characters of that document."""
+    """One sentence of one document; offsets are characters of that document, `place` its number in the index."""
 
+    place: int
     document: int
     start: int
     end: int
@@ -81,6 +84,8 @@ class Support:
     """
 
     def __init__(self, documents: Sequence[str], answer: str) -> None:
+        self._documents = documents
+        self._answer = answer
         self.claims = tuple(_claims(answer))
         self.words = [word for claim in self.claims for word in claim.words]
         self.ids: dict[str, int] = {}
@@ -91,6 +96,7 @@ class Support:
         self._places: list[list[int]] = [[] for _ in self.ids]
         self._sequence: list[int] = []
         self._content_sequence: list[int] = []
+        self._vocabulary: set[str] = set()
         for number, document in enumerate(documents):
             self._read(number, document)
         self.found = {stem for stem, number in self.ids.items() if self._places[number]}
@@ -102,6 +108,7 @@ class Support:
             if not stemmed:
                 continue
             ids = [look_up(each, _ELSEWHERE) for each in stemmed]
+            self._vocabulary.update(stemmed)
             place = self._next_place
             self._next_place += 1
             for number in set(ids):
@@ -109,7 +116,7 @@ class Support:
                     self._places[number].append(place)
             self._sequence += ids
             self._content_sequence += [n for n, each in zip(ids, stemmed, strict=True) if each not in _STOP_STEMS]
-            self.passages[place] = Passage(document, start, end, not _NEGATION_STEMS.isdisjoint(stemmed))
+            self.passages[place] = Passage(place, document, start, end, not _NEGATION_STEMS.isdisjoint(stemmed))
         # Neither words nor neighbourhoods run on from one document into the next.
         self._next_place += NEIGHBOURHOOD
         self._sequence += [_ELSEWHERE] * _NEAR
@@ -119,21 +126,26 @@ class Support:
         """Whether any document holds the word."""
         return word.stem in self.found
 
-    def copied(self, length: int) -> tuple[int, list[bool]]:
-        """Find the runs of `length` words that some document holds too.
+    def holds(self, word: Word) -> bool:
+        """Whether any document holds the word, in this or in another form (see `OtherForms`)."""
+        return word.stem in self.found or word.start in self._in_other_forms
 
-        Returns:
-            How many of the answer's runs were found, and for each word of the answer whether it lies in one.
-        """
+    def passage_has(self, passage: Passage, word: Word) -> bool:
+        """Whether this passage holds the word."""
+        places = self._places[self.ids[word.stem]]
+        found = bisect_left(places, passage.place)
+        return found < len(places) and places[found] == passage.place
+
+    @cached_property
+    def _in_other_forms(self) -> frozenset[int]:
+        missing = [word for word in self.words if word.stem not in self.found and is_content(word)]
+        return OtherForms(self._documents, self._vocabulary).find(self._answer, missing) if missing else frozenset()
+
+    def copied(self, length: int) -> list[bool]:
+        """For each run of `length` words of the answer, in order, whether some document holds it too."""
         held = set(zip(*(self._sequence[shift:] for shift in range(length)), strict=False))
         ids = [self.ids[word.stem] for word in self.words]
-        inside = [False] * len(ids)
-        found = 0
-        for start, run in enumerate(zip(*(ids[shift:] for shift in range(length)), strict=False)):
-            if run in held:
-                found += 1
-                inside[start : start + length] = [True] * length
-        return found, inside
+        return [run in held for run in zip(*(ids[shift:] for shift in range(length)), strict=False)]
 
     def content_pairs(self) -> list[tuple[int, int, bool]]:
         """Neighbouring content words of each claim, as ids, and whether a document has them close by, in that order."""

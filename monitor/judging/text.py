@@ -110,7 +110,7 @@ def stems(text: str) -> list[str]:
 
 @lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
-    """A lower-case word without accents, inflection and number formatting: `1,000` is `1000`, `two` is `2`.
+    """A lower-case word without accents, inflection and number formatting: `1,000` is `1000`, `07` and `seven` are `7`.
 
     A light suffix stripper after Harman's S-stemmer (JASIS 42, 1991), with -ed, -ing and -ly added: it need not
     be right, only the same on both sides.
@@ -128,6 +128,7 @@ def stem(word: str) -> str:
 
 def _number(word: str) -> str:
     whole, point, fraction = word.replace(",", "").partition(".")
+    whole = whole.lstrip("0") or "0"
     fraction = fraction.rstrip("0")
     return f"{whole}{point}{fraction}" if fraction else whole
 

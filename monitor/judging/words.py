@@ -1,4 +1,4 @@
-"""Word lists for English: function words, numerals, negations and abbreviations.
+"""Word lists for English: function words, words about sources, numerals, negations, abbreviations, months and units.
 
 Other languages are judged without them: every word then counts as content, which blurs the evidence but
 keeps it comparable between an answer and its documents.
@@ -23,6 +23,14 @@ _STOP_WORDS = """
 
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 """Words that carry grammar, not claims; single letters are what tokenising leaves of contractions."""
+
+_SOURCE_WORDS = """
+    according answer article based context described document excerpt given information mentioned passage provided
+    question text
+"""
+
+SOURCE_WORDS = frozenset(_SOURCE_WORDS.split())
+"""Words that speak of the documents or the question instead of what they say: "based on the passage provided"."""
 
 _NEGATIONS = """
     aren cannot couldn didn doesn don hadn hasn haven isn neither never no nobody none nor not nothing shouldn
@@ -70,3 +78,31 @@ _ABBREVIATIONS = """
 
 ABBREVIATIONS = frozenset(_ABBREVIATIONS.split())
 """Words after which a full stop ends no sentence."""
+
+_MONTHS = "january february march april may june july august september october november december"
+
+MONTHS = {name: f"{number:02}" for number, name in enumerate(_MONTHS.split(), start=1)}
+"""Months by their number in an ISO date."""
+
+SAME_WORDS = (
+    *((name, name[:3]) for name in MONTHS),
+    ("september", "sept"),
+    ("kilometre", "kilometer", "km"),
+    ("metre", "meter"),
+    ("centimetre", "centimeter", "cm"),
+    ("millimetre", "millimeter", "mm"),
+    ("mile", "mi"),
+    ("kilogram", "kilo", "kg"),
+    ("milligram", "mg"),
+    ("hour", "hr"),
+    ("minute", "min"),
+    ("percent", "percentage", "pct"),
+    ("dollar", "usd"),
+    ("euro", "eur"),
+    ("pound", "gbp", "lb"),
+    ("television", "tv"),
+)
+"""Units and months in their spellings and abbreviations."""
+
+UNIT_SYMBOLS = {"percent": "%", "percentage": "%", "cent": "%", "dollar": "$", "euro": "€", "pound": "£", "yen": "¥"}
+"""Units by the sign that may stand in their place; `cent` is half of `per cent`."""

@@ -14,7 +14,7 @@ from monitor.training.logistic import Logistic, fit_logistic
 from monitor.training.rows import Row, without
 from monitor.training.split import is_calibration_row
 
-RIDGE = 0.3
+RIDGE = 1.0
 COMPOSED_PER_FILE = 400
 DECIMALS = 4
 """Weights are rounded, so that the last bits of another machine's arithmetic do not make another model."""

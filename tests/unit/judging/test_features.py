@@ -8,7 +8,7 @@ DOCUMENTS = (
     "The engine was never built. It would have used punched cards.",
 )
 
-# Features of one answer, in order, as revision 1 measures them.
+# Features of one answer, in order, as revision 2 measures them.
 GOLDEN = [
     0.2778,
     0.2727,
@@ -16,20 +16,23 @@ GOLDEN = [
     0.0,
     0.3,
     1.0,
-    1.0,
     0.25,
-    1.0,
     0.7059,
     0.8333,
     0.5556,
     0.0,
-    0.2857,
-    0.5714,
     0.5455,
-    0.2857,
     0.2727,
     0.5111,
+    0.2889,
+    0.6667,
     0.0,
+    0.3,
+    0.5,
+    1.0,
+    1.0,
+    1.0,
+    1.0,
 ]
 
 
@@ -40,7 +43,8 @@ def measured(answer, documents=DOCUMENTS, question="Who was Ada Lovelace?"):
 def test_a_copied_answer_lacks_nothing():
     features = measured("Ada Lovelace was born in London in 1815.")
 
-    assert {name for name, value in features.items() if value > 0} <= {"worst_claim_beyond_passage_cautious"}
+    # A cautious share never reaches 0: a short claim proves little.
+    assert {name for name, value in features.items() if value > 0 and not name.endswith("cautious")} == set()
 
 
 def test_an_invented_answer_lacks_everything():
@@ -57,8 +61,21 @@ def test_an_invented_answer_lacks_everything():
         ("Ada met Byron.", "Ada met Babbage.", "names_missing"),
         ("The engine was built.", "The engine was never built.", "negation_differs"),
         ("Babbage was born in London.", "Ada was born in London.", "content_pairs_torn"),
-        ("Ada was born in London. She loved cheese.", "Ada was born in London. She worked.", "worst_claim_missing"),
-        ("Babbage used punched cards in London.", "Ada was born in London.", "worst_claim_beyond_passage"),
+        ("She was born in Paris.", "She was born in London.", "claims_wanting_name"),
+        ("She had three engines. It came in 1815.", "She had it. It came in 1815.", "root_claims_wanting_number"),
+        ("The engine was built in 1815.", "She was born in 1815.", "worst_claim_numbers_beyond_passage"),
+        ("She loved cheese.", "She worked analytically.", "content_unlike_not_asked"),
+        ("In London she was born.", "She was born in London.", "worst_claim_bigrams_missing_cautious"),
+        (
+            "Babbage used punched cards in London.",
+            "Ada Lovelace was born in London.",
+            "worst_claim_beyond_passage_cautious",
+        ),
+        (
+            "Babbage used punched cards in London in 1815.",
+            "Ada Lovelace worked with Charles Babbage in London.",
+            "worst_claim_beyond_neighbourhood_cautious",
+        ),
     ],
 )
 def test_each_kind_of_want_shows_in_its_feature(worse, better, feature):
@@ -70,6 +87,34 @@ def test_a_repeated_question_is_told_apart_from_news():
 
     assert features["content_missing_but_asked"] == pytest.approx(2 / 4)
     assert features["content_missing_not_asked"] == 0
+
+
+def test_the_first_invented_name_weighs_most():
+    shares = [
+        measured("Ada Lovelace was born in London. " * (4 - count) + "Grace Hopper met Lord Byron. " * count)
+        for count in range(3)
+    ]
+
+    name = "root_claims_wanting_name_or_number"
+    assert shares[0][name] == 0
+    assert shares[1][name] > shares[2][name] - shares[1][name] > 0
+
+
+def test_the_same_quantity_in_another_form_is_not_wanting():
+    documents = ("The company earned 1,532,411 dollars in its third year, on 2004-10-02.",)
+    other = measured("It earned $1.5 million in its 3rd year, in October 2004.", documents)
+    wrong = measured("It earned $1.7 million in its 5th year, in August 2004.", documents)
+
+    assert other["root_claims_wanting_number"] == 0
+    assert wrong["root_claims_wanting_number"] > 0
+    assert wrong["content_unlike_not_asked"] > other["content_unlike_not_asked"]
+
+
+def test_speaking_of_the_source_is_no_claim():
+    plain = measured("Ada Lovelace was born in London.")
+    prefaced = measured("Based on the passage provided, Ada Lovelace was born in London.")
+
+    assert prefaced["content_missing"] == plain["content_missing"] == 0
 
 
 def test_the_order_of_documents_does_not_matter():
@@ -84,14 +129,14 @@ def test_words_spread_over_documents_are_no_neighbourhood():
     together = measured("Ada built it with cards.", ("Ada came. She had cards.",))
     apart = measured("Ada built it with cards.", ("Ada came.", "She had cards."))
 
-    assert apart["worst_claim_beyond_neighbourhood"] > together["worst_claim_beyond_neighbourhood"]
+    assert apart["mean_claim_beyond_neighbourhood"] > together["mean_claim_beyond_neighbourhood"]
     assert apart["content_missing"] == together["content_missing"]
 
 
 def test_repeating_an_answer_does_not_change_shares_of_words():
     once, thrice = measured("Ada liked tea."), measured("Ada liked tea. Ada liked tea. Ada liked tea.")
 
-    for name in ("words_missing", "content_missing", "numbers_missing", "worst_claim_missing"):
+    for name in ("words_missing", "content_missing", "numbers_missing", "root_claims_wanting_name_or_number"):
         assert thrice[name] == pytest.approx(once[name])
 
 
