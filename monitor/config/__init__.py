@@ -1,0 +1,63 @@
+"""Settings: the only place that reads the environment.
+
+Each comes from `GROUNDWATCH_<SECTION>__<NAME>`, else from the TOML file that `GROUNDWATCH_CONFIG` names (default:
+`groundwatch.toml` in the working directory, else what a running `groundwatch up` left there), else from the default
+here; an empty variable counts as absent. The docstring under each field is its documentation; `docs/settings.md` is
+generated from it and a test holds the two together.
+"""
+
+from monitor.config.judges import (
+    BudgetSettings,
+    EncoderSettings,
+    EvaluatorRuleSettings,
+    EvaluatorSettings,
+    GgufSettings,
+    PolicySettings,
+    PoolSettings,
+    PriceSettings,
+    ScreenSettings,
+)
+from monitor.config.places import KafkaSettings, PostgresSettings, SidecarSettings
+from monitor.config.section import HttpUrl, Prompt, Section
+from monitor.config.settings import (
+    LOCAL_SETTINGS,
+    Settings,
+    load_settings,
+    shown,
+    source,
+    to_environment,
+    to_toml,
+    variable,
+)
+from monitor.config.workers import AlertSettings, DriftSettings, JudgeSettings, LedgerSettings, TelemetrySettings
+
+__all__ = [
+    "LOCAL_SETTINGS",
+    "AlertSettings",
+    "BudgetSettings",
+    "DriftSettings",
+    "EncoderSettings",
+    "EvaluatorRuleSettings",
+    "EvaluatorSettings",
+    "GgufSettings",
+    "HttpUrl",
+    "JudgeSettings",
+    "KafkaSettings",
+    "LedgerSettings",
+    "PolicySettings",
+    "PoolSettings",
+    "PostgresSettings",
+    "PriceSettings",
+    "Prompt",
+    "ScreenSettings",
+    "Section",
+    "Settings",
+    "SidecarSettings",
+    "TelemetrySettings",
+    "load_settings",
+    "shown",
+    "source",
+    "to_environment",
+    "to_toml",
+    "variable",
+]

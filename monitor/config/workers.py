@@ -1,0 +1,66 @@
+"""Settings of the workers, of alerts and of telemetry."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from monitor.config.section import HttpUrl, Seconds, Section, Share
+
+
+class JudgeSettings(Section):
+    """The judge worker."""
+
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Records worked on together; offsets are committed when the whole batch is durable."""
+    batch_seconds: Seconds = 0.2
+    """How long to wait for a batch to fill."""
+    dead_letter_share_limit: Share = 0.5
+    """A larger share of dead letters among recent records stops the worker instead of draining the topic."""
+    dead_letter_window: Annotated[int, Field(ge=10)] = 200
+    """How many recent records that share is taken over."""
+
+
+class LedgerSettings(Section):
+    """The ledger worker."""
+
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Judgements in one transaction."""
+    batch_seconds: Seconds = 0.2
+    """How long to wait for a batch to fill."""
+
+
+class DriftSettings(Section):
+    """The drift detector; see docs/decisions for the guarantees."""
+
+    average_run_length: Annotated[float, Field(ge=100)] = 20_000
+    """Verdicts between false alarms, at least, on average, per segment."""
+    baseline_verdicts: Annotated[int, Field(ge=50)] = 2000
+    """Verdicts of a segment from which its baseline rate is learned before it is watched."""
+    allowed_lateness_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """A minute is folded in once the segment's newest event time is this much past its end."""
+    poll_seconds: Seconds = 5.0
+    """How often the drift worker looks."""
+
+
+class AlertSettings(Section):
+    """Delivery of alerts."""
+
+    allow_private_targets: bool = False
+    """Let webhooks point at loopback, link-local and private addresses. Only for tests and closed networks."""
+    deadline_seconds: Seconds = 10.0
+    """One delivery attempt."""
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 12
+    """Attempts before a delivery is given up and listed as dead."""
+    poll_seconds: Seconds = 1.0
+    """How often the outbox is read."""
+
+
+class TelemetrySettings(Section):
+    """groundwatch's own OpenTelemetry."""
+
+    otlp_endpoint: HttpUrl | None = None
+    """OTLP/HTTP base URL such as `http://collector:4318`; nothing is exported when absent."""
+    export_interval_seconds: Seconds = 10.0
+    """How often metrics are exported."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe log line that is printed."""
