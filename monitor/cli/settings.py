@@ -84,7 +84,8 @@ def _sections() -> Iterator[tuple[str, Any]]:
 
 
 def _markdown_row(section: str, name: str, field: FieldInfo) -> str:
-    default = "" if field.default in (None, (), {}) else f"`{_written(field.default)}`"
+    value = field.get_default(call_default_factory=True)
+    default = "" if value in (None, (), {}) else f"`{_written(value)}`"
     return f"| `{variable(section, name)}` | {default} | {_allowed(field)} | {field.description} |"
 
 
