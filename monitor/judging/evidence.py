@@ -29,11 +29,11 @@ class _Nearest(TypedDict, total=False):
 def unsupported_spans(trace: Trace) -> tuple[UnsupportedSpan, ...]:
     """The stretches of the answer that no document supports, in the answer's order.
 
-    A span is a run of words that no document holds, with the function words between them, or a whole sentence
-    when half of its content is missing. Its score is the share of its content words that the documents lack; for
-    a sentence, the mean of that and of the share that no three passages in a row hold. Lexical evidence only: a
-    paraphrase may be named although it is supported, and a sentence whose words are all there but wrongly put
-    together is not seen.
+    A span is a run of words that no document holds in any form, with the function words between them, or a whole
+    sentence when half of its content is missing. Its score is the share of its content words that the documents
+    lack; for a sentence, the mean of that and of the share that no three passages in a row hold. Lexical evidence
+    only: a paraphrase may be named although it is supported, and a sentence whose words are all there but wrongly
+    put together is not seen.
     """
     return spans_from(trace, Support([document.text for document in trace.documents], trace.answer))
 
