@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from monitor.config import Settings
 from monitor.domain.judgement import CouldNotJudge, Judgement, Tier
+from monitor.domain.trace import Segment
 from monitor.domain.verdict import Action, Verdict
 from monitor.inference.loading import load_calibration, load_policy, now
 from monitor.inference.outcome import outcome
@@ -46,8 +47,8 @@ async def _run(settings: Settings) -> None:
     calibration = load_calibration(settings.policy.calibration)
     policy = load_policy(settings)
 
-    def fuse(judgements: Sequence[Judgement]) -> Verdict | CouldNotJudge:
-        return outcome(judgements, calibration, policy)
+    def fuse(judgements: Sequence[Judgement], segment: Segment) -> Verdict | CouldNotJudge:
+        return outcome(judgements, calibration, policy, segment=segment)
 
     most_calls = settings.pool.concurrency * (1 + len(settings.pool.urls))
     client = AsyncHttpClient(
@@ -72,7 +73,7 @@ async def _run(settings: Settings) -> None:
                 queue=EscalationQueue(engine),
                 judge=judge,
                 settings=settings.pool,
-                calibrate=calibration.probability,
+                calibrate=lambda version, score, segment: calibration.probability(version, score, segment=segment),
                 fuse=fuse,
                 clock=now,
                 observe=_Observer(telemetry),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from monitor.domain.judgement import Passage, Window
 from monitor.domain.trace import Trace
-from monitor.judging.support import Support
+from monitor.judging.support import Support, is_content
 from monitor.judging.text import sentences, stems
 
 OVERLAP_SENTENCES = 2
@@ -79,10 +79,12 @@ def plan_windows(
     if not parts:
         return ()
     runs = list(_consecutive(parts, room, overlap))
+    chosen = {0}
     if len(runs) > 1:
-        gathered = _gathered(parts, Support(texts, trace.answer), room)
+        support = Support(texts, trace.answer)
+        gathered = _gathered(parts, support, room)
         runs = [gathered, *runs] if gathered and gathered not in runs else runs
-    chosen = set(_best(runs, texts, trace.answer, most))
+        chosen = set(_best(runs, texts, support, most))
     return tuple(_window(trace, run, read=number in chosen) for number, run in enumerate(runs))
 
 
@@ -157,16 +159,24 @@ def _gathered(parts: Sequence[_Sentence], support: Support, room: int) -> list[_
     return [parts[number] for number in sorted(taken)]
 
 
-def _best(runs: Sequence[list[_Sentence]], texts: Sequence[str], answer: str, most: int) -> list[int]:
+def _best(runs: Sequence[list[_Sentence]], texts: Sequence[str], support: Support, most: int) -> list[int]:
+    """The gathered window, then one by one the window that adds most of the answer's words to those chosen before."""
     if len(runs) <= most:
         return list(range(len(runs)))
-    wanted = frozenset(stems(answer))
+    wanted = {word.stem for word in support.words if is_content(word)} or set(support.ids)
     held = [
-        len(wanted.intersection(stems(" ".join(texts[part.document][part.start : part.end] for part in run))))
+        wanted.intersection(stems(" ".join(texts[part.document][part.start : part.end] for part in run)))
         for run in runs
     ]
-    order = sorted(range(1, len(runs)), key=lambda number: (-held[number], number))
-    return [0, *order][:most]
+    # The gathered window holds something of everything: what counts is what the others hold together.
+    chosen, left = [0], set(range(1, len(runs)))
+    covered: set[str] = set()
+    while left and len(chosen) < most:
+        best = min(left, key=lambda number: (-len(held[number] - covered), -len(held[number]), number))
+        covered |= held[best]
+        left.remove(best)
+        chosen.append(best)
+    return chosen
 
 
 def _window(trace: Trace, run: Sequence[_Sentence], *, read: bool) -> PlannedWindow:

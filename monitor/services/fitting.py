@@ -17,7 +17,7 @@ KEPT_REASONING_CHARACTERS = 10_000
 def encode_fitting(assessment: Assessment) -> bytes:
     """`judgement.v1`, with less evidence where all of it would not fit into one message.
 
-    Each judge's own spans and reasoning go first, for the verdict repeats what decided it; then the verdict
+    Each judge's own spans, reasoning and windows go first, for the verdict repeats what decided it; then the verdict
     keeps `KEPT_SPANS` spans and `KEPT_REASONING_CHARACTERS` of reasoning. That always fits, for a trace is at
     most half a message.
     """
@@ -36,7 +36,7 @@ def _without_judges_evidence(assessment: Assessment) -> Assessment:
 def _bare(judgement: Judgement) -> Judgement:
     if not isinstance(judgement.result, Opinion):
         return judgement
-    return replace(judgement, result=replace(judgement.result, unsupported=(), reasoning=None))
+    return replace(judgement, result=replace(judgement.result, unsupported=(), reasoning=None, windows=()))
 
 
 def _with_the_worst_spans(assessment: Assessment) -> Assessment:

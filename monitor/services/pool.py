@@ -21,7 +21,7 @@ from typing import Protocol
 from monitor.config import PoolSettings
 from monitor.domain.errors import InvalidMessage, LedgerUnavailable
 from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, Opinion, Unjudgeable
-from monitor.domain.trace import Trace
+from monitor.domain.trace import Segment, Trace
 from monitor.domain.verdict import Verdict
 from monitor.inference.pool import LONGEST_PAUSE_SECONDS
 from monitor.inference.pool_failure import Later, PassingFailure
@@ -90,8 +90,8 @@ class PoolService:
         queue: where escalations wait.
         judge: the pool.
         settings: deadlines; the lease outlasts all attempts at one trace.
-        calibrate: a judge version's raw score as a probability, or None without calibration.
-        fuse: what all judgements on a trace come to.
+        calibrate: a judge version's raw score in a segment as a probability, or None without calibration.
+        fuse: what all judgements on a trace of a segment come to.
         clock: the time now, aware; it dates judgements.
         observe: told of each escalation that came to its end.
         report_waiting: told from time to time how many escalations wait.
@@ -103,8 +103,8 @@ class PoolService:
         queue: EscalationQueue,
         judge: RemoteJudge,
         settings: PoolSettings,
-        calibrate: Callable[[str, float], float | None],
-        fuse: Callable[[Sequence[Judgement]], Outcome],
+        calibrate: Callable[[str, float, Segment], float | None],
+        fuse: Callable[[Sequence[Judgement], Segment], Outcome],
         clock: Callable[[], datetime],
         observe: Callable[[Revised], None],
         report_waiting: Callable[[int], None],
@@ -218,7 +218,7 @@ class PoolService:
         judgement = self._judgement(escalation, result, seconds)
         # Without an opinion there is nothing new to fuse: the trace stands as it stood.
         said = (*escalation.assessment.judgements, judgement)
-        outcome = self._fuse(said) if isinstance(result, Opinion) else result
+        outcome = self._fuse(said, escalation.assessment.trace.segment) if isinstance(result, Opinion) else result
         at = self._clock()
         try:
             heard = await self._durably(lambda: self._queue.complete(escalation, judgement, outcome, at=at))
@@ -247,7 +247,10 @@ class PoolService:
 
     def _judgement(self, escalation: Escalation, result: Opinion | CouldNotJudge, seconds: float) -> Judgement:
         identity, decision = self._judge.identity, escalation.assessment.decision
-        probability = self._calibrate(identity.version, result.raw_score) if isinstance(result, Opinion) else None
+        probability = None
+        if isinstance(result, Opinion):
+            segment = escalation.assessment.trace.segment
+            probability = self._calibrate(identity.version, result.raw_score, segment)
         return Judgement(
             judge=identity,
             result=result,

@@ -75,7 +75,9 @@ def _same(table: Any, assessment: Assessment) -> ColumnElement[bool]:
 def _loaded(columns: Any) -> dict[str, Any]:
     # `rows` makes JSON text, for COPY; the text is cast here, not encoded a second time.
     values: dict[str, Any] = columns._asdict()
-    values["unsupported"] = cast(literal(values["unsupported"]), verdicts.c.unsupported.type)
+    for name in ("unsupported", "windows"):
+        if values.get(name) is not None:
+            values[name] = cast(literal(values[name]), verdicts.c.unsupported.type)
     return values
 
 

@@ -5,12 +5,12 @@ Judges quote hostile text, so every string passes `storable` here, at the last d
 
 import json
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from monitor.domain.dead_letter import DeadLetter
-from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, Opinion, Tier, UnsupportedSpan
+from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, Opinion, Tier, UnsupportedSpan, Window
 from monitor.domain.trace import Origin, Trace
 from monitor.domain.verdict import Action, Assessment, Verdict
 from monitor.storage.engine import LedgerRefused
@@ -37,6 +37,7 @@ class JudgementColumns(NamedTuple):
     cost_usd: float
     inclusion_probability: float
     chosen_because: str
+    windows: str | None
 
 
 class OutcomeColumns(NamedTuple):
@@ -129,6 +130,16 @@ def spans(unsupported: Iterable[UnsupportedSpan]) -> str:
     return storable_json([{name: getattr(span, name) for name in _SPAN_FIELDS} for span in unsupported])
 
 
+def _windows(windows: Iterable[Window]) -> str:
+    """Windows as JSON."""
+    return storable_json(
+        [
+            {"raw_score": window.raw_score, "passages": [asdict(passage) for passage in window.passages]}
+            for window in windows
+        ]
+    )
+
+
 def judgement_columns(judgement: Judgement) -> JudgementColumns:
     """One judge's word; the judge itself is a row of `judges`."""
     result = judgement.result
@@ -148,6 +159,7 @@ def judgement_columns(judgement: Judgement) -> JudgementColumns:
         cost_usd=opinion.usage.cost_usd if opinion else 0.0,
         inclusion_probability=judgement.inclusion_probability,
         chosen_because=storable(judgement.chosen_because),
+        windows=_windows(opinion.windows) if opinion and opinion.windows else None,
     )
 
 

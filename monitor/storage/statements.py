@@ -29,7 +29,7 @@ create temporary table if not exists stage_judgements (
     judge text not null, raw_score double precision, probability double precision, reason text, detail text,
     reasoning text, unsupported jsonb not null, latency_us bigint not null,
     prompt_tokens integer not null, completion_tokens integer not null, cost_usd double precision not null,
-    inclusion_probability double precision not null, chosen_because text not null
+    inclusion_probability double precision not null, chosen_because text not null, windows jsonb
 ) on commit delete rows;
 create temporary table if not exists stage_dead_letters (
     topic text not null, partition integer not null, "offset" bigint not null,
@@ -152,12 +152,13 @@ INSERT_JUDGEMENTS = """
 insert into judgements (
     tenant, trace_id, evaluator, judge_version, sequence, judge, judged_at, raw_score, probability, reason, detail,
     reasoning, unsupported, latency_us, prompt_tokens, completion_tokens, cost_usd,
-    inclusion_probability, chosen_because
+    inclusion_probability, chosen_because, windows
 )
 select
     stage.tenant, stage.trace_id, stage.evaluator, stage.judge_version, said.sequence, said.judge, stage.judged_at,
     said.raw_score, said.probability, said.reason, said.detail, said.reasoning, said.unsupported, said.latency_us,
-    said.prompt_tokens, said.completion_tokens, said.cost_usd, said.inclusion_probability, said.chosen_because
+    said.prompt_tokens, said.completion_tokens, said.cost_usd, said.inclusion_probability, said.chosen_because,
+    said.windows
 from stage_judgements as said
 join stage_assessments as stage on stage.number = said.number
 where stage.fate <> 'duplicate'

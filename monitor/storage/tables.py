@@ -164,6 +164,7 @@ judgements = Table(
     Column("cost_usd", Double, nullable=False),
     Column("inclusion_probability", Double, nullable=False),
     Column("chosen_because", Text, nullable=False),
+    Column("windows", JSONB),
     CheckConstraint("(raw_score is null) = (reason is not null)", name="scored_or_not"),
     _share("probability"),
     _share("inclusion_probability"),

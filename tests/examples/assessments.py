@@ -10,10 +10,12 @@ from monitor.domain.judgement import (
     JudgeIdentity,
     Judgement,
     Opinion,
+    Passage,
     Tier,
     Unjudgeable,
     UnsupportedSpan,
     Usage,
+    Window,
 )
 from monitor.domain.trace import Document, Origin, Trace
 from monitor.domain.verdict import FAITHFULNESS, Action, Assessment, Decision, Label, Verdict
@@ -26,6 +28,10 @@ EDGE = JudgeIdentity(
     name="gguf", tier=Tier.EDGE, model="edge.gguf", model_digest="bb", quantisation="Q4_1", prompt_digest="cc"
 )
 POOL = JudgeIdentity(name="pool", tier=Tier.POOL, model="lynx-70b", model_digest="dd", prompt_digest="ee")
+WINDOWS = (
+    Window(passages=(Passage(document_id="d", start=0, end=11),), raw_score=0.5),
+    Window(passages=(Passage(document_id="d", start=4, end=26),)),
+)
 SPAN = UnsupportedSpan(start=0, end=5, score=0.75, document_id="d", document_start=1, document_end=4)
 
 
@@ -54,7 +60,11 @@ def judgement(judge: JudgeIdentity = SCREEN, *, probability: float | None = 0.25
     """One judge's word; None could not be parsed."""
     failed = CouldNotJudge(reason=Unjudgeable.UNPARSEABLE, detail="no verdict in it")
     opinion = Opinion(
-        raw_score=0.5, unsupported=(SPAN,), reasoning="The moon has no library.", usage=Usage(prompt_tokens=7)
+        raw_score=0.5,
+        unsupported=(SPAN,),
+        reasoning="The moon has no library.",
+        usage=Usage(prompt_tokens=7),
+        windows=WINDOWS,
     )
     return Judgement(
         judge=judge,

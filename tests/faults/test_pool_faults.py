@@ -12,6 +12,7 @@ from sqlalchemy import Engine, select
 
 from monitor.config import PoolSettings, PostgresSettings, Settings
 from monitor.domain.judgement import CouldNotJudge, Judgement, Unjudgeable
+from monitor.domain.trace import Segment
 from monitor.domain.verdict import Verdict
 from monitor.inference.pool import PoolJudge
 from monitor.inference.pool_call import CallOutcome, PoolCall
@@ -51,7 +52,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_service, "POLL_SECONDS", 0.05)
 
 
-def fuse(judgements: Sequence[Judgement]) -> Verdict | CouldNotJudge:
+def fuse(judgements: Sequence[Judgement], _segment: Segment) -> Verdict | CouldNotJudge:
     probability = judgements[-1].probability
     assert probability is not None
     return verdict(probability, by=POOL)
@@ -98,7 +99,7 @@ class Line:
                 queue=EscalationQueue(self.engine),
                 judge=self.judge,
                 settings=self.settings,
-                calibrate=lambda _version, _score: 0.9,
+                calibrate=lambda _version, _score, _segment: 0.9,
                 fuse=fuse,
                 clock=lambda: NOON,
                 observe=self.seen.append,

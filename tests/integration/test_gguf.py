@@ -148,11 +148,6 @@ def test_sentences_are_asked_about_one_by_one_and_the_worst_decides(by_sentence)
     assert isinstance(whole, Opinion)
     # A shared document shifts the last digits, as the engine's docstring says.
     assert whole.raw_score == pytest.approx(max(scores(parts)), abs=0.5)
-    assert [answer[span.start : span.end] for span in whole.unsupported] == [
-        part
-        for part, said in zip(("Ada Lovelace wrote a program.", "She was born on the moon.", "It ran in 1843."), parts)
-        if said.raw_score > 0
-    ] or any(abs(said.raw_score) < 0.5 for said in parts)
 
 
 def test_no_answer_has_more_questions_than_the_limit(by_sentence):

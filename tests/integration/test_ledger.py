@@ -116,6 +116,11 @@ def test_judgements_name_their_judges_in_order(engine: Engine, ledger: Ledger) -
     )
     assert (screen["latency_us"], screen["prompt_tokens"], screen["reason"]) == (2000, 7, None)
     assert screen["unsupported"][0]["score"] == SPAN.score
+    assert screen["windows"] == [
+        {"raw_score": 0.5, "passages": [{"document_id": "d", "start": 0, "end": 11}]},
+        {"raw_score": None, "passages": [{"document_id": "d", "start": 4, "end": 26}]},
+    ]
+    assert edge["windows"] is None
     assert (edge["sequence"], edge["judge"], edge["raw_score"]) == (1, EDGE.version, None)
     assert (edge["reason"], edge["detail"], edge["latency_us"]) == ("unparseable", "no verdict in it", 500_000)
     known = {row["judge"]: row for row in rows(engine, judges)}

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, select
 
 from monitor.config import PoolSettings
 from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, Opinion, Unjudgeable, Usage
-from monitor.domain.trace import Trace
+from monitor.domain.trace import Segment, Trace
 from monitor.domain.verdict import Verdict
 from monitor.embedded.postgres import EmbeddedPostgres
 from monitor.inference.pool_failure import Later, PassingFailure
@@ -69,11 +69,11 @@ def always(result: Opinion | CouldNotJudge) -> Answer:
     return answer
 
 
-def calibrate(version: str, raw_score: float) -> float | None:
+def calibrate(version: str, raw_score: float, _segment: Segment) -> float | None:
     return raw_score / 10 if version == POOL.version else None
 
 
-def fuse(judgements: Sequence[Judgement]) -> Verdict | CouldNotJudge:
+def fuse(judgements: Sequence[Judgement], _segment: Segment) -> Verdict | CouldNotJudge:
     probability = judgements[-1].probability
     return verdict(probability, by=POOL) if probability is not None else LATE
 
