@@ -33,6 +33,7 @@ from monitor.benchmarks.ranking import Column, Ranked, rank
 from monitor.benchmarks.report import HEADINGS, cells, notes, shown, to_json, to_markdown
 from monitor.benchmarks.scores import ScoreFile
 from monitor.cli.bench_pipeline import machine
+from monitor.cli.bench_throughput import bench_throughput
 from monitor.cli.console import plain_table, wide_console
 from monitor.config import Settings, load_settings
 from monitor.domain.errors import InvalidInput, JudgeUnavailable
@@ -62,7 +63,7 @@ def bench_judge(
         list[Path],
         typer.Option("--input", "-i", help="Labelled JSONL or Parquet, ours or HaluBench's; a file or a folder."),
     ],
-    judges: Annotated[list[Benched], typer.Option("--judge", help="Whom to measure; may be repeated.")],
+    judges: Annotated[list[Benched] | None, typer.Option("--judge", help="Whom to measure; may be repeated.")] = None,
     per_file: Annotated[int, typer.Option(min=10, help="Rows of each data set, half of them hallucinated.")] = 150,
     gguf: Annotated[
         list[Path] | None, typer.Option(help="GGUF model; repeat to compare several. gguf.path when absent.")
@@ -85,6 +86,10 @@ def bench_judge(
             help="Fuse the judges, fitted without each data set in turn; when it can be, if not said.",
         ),
     ] = None,
+    throughput: Annotated[
+        bool, typer.Option("--throughput", help="Measure one GGUF model's speed instead: ratios to llama.cpp's own.")
+    ] = False,
+    repetitions: Annotated[int, typer.Option(min=1, help="Times to measure with --throughput.")] = 5,
     markdown: Annotated[Path | None, typer.Option(help="File for all tables, as Markdown.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All figures as one JSON object on stdout.")] = False,
 ) -> None:
@@ -99,6 +104,11 @@ def bench_judge(
     settings = load_settings()
     if encoder is not None:
         settings = settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"manifest": encoder})})
+    if throughput:
+        bench_throughput(rows, settings, gguf or [], repetitions=repetitions, as_json=as_json)
+        return
+    if not judges:
+        raise typer.BadParameter("is needed, or --throughput", param_hint="--judge")
     session = _Session(rows, ScoreFile(scores), settings)
     stopped: BaseException | None = None
     try:
