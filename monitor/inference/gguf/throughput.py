@@ -219,7 +219,9 @@ class Measurement:
 def _shaped(traces: Sequence[Trace], judge: GgufJudge, share: float) -> list[Trace]:
     """The traces, each one's documents filled up from the others' until its prompt has the wanted length."""
     wanted = round(judge.shared_tokens / share)
-    store = " ".join(document.text for trace in traces for document in trace.documents).split()
+    store = " ".join(document.text for trace in traces for document in trace.documents).split() or ["text"]
+    # Round and round, where the rows hold less text than one prompt is to have.
+    store *= -(-wanted // len(store))
     shaped = []
     for number, trace in enumerate(traces):
         # Each begins elsewhere in the store, so that no two share more than what all share.
