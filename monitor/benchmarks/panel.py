@@ -13,12 +13,13 @@ from monitor.domain.errors import InvalidSettings
 from monitor.domain.judgement import Judge, JudgeIdentity, Opinion, Tier, Usage
 from monitor.domain.trace import Origin, Trace
 from monitor.domain.verdict import Verdict
-from monitor.inference.cascade import Cascade
+from monitor.embedded.offline import offline_cascade, served_pool
 from monitor.inference.encoder_loading import load_encoder
-from monitor.inference.loading import load_cascade, load_edge, load_screen
+from monitor.inference.loading import load_edge, load_screen
 from monitor.inference.pool import PoolJudge
 from monitor.judging.fusion import logit
 from monitor.outbound import AsyncHttpClient
+from monitor.services.offline import OfflineCascade
 
 _OFFLINE = Origin(topic="offline", partition=0, offset=0)
 
@@ -57,8 +58,9 @@ def opened(
         with _pool(title, settings) as pool:
             yield pool
     elif who is Benched.CASCADE:
-        cascade = _cascade(settings, deadline_seconds)
-        yield OneByOne(name=title, identity=cascade_identity(cascade), ask=lambda trace: assessed(cascade, trace))
+        with offline_cascade(_unhurried(settings, deadline_seconds)) as cascade:
+            identity = cascade_identity(cascade)
+            yield OneByOne(name=title, identity=identity, ask=lambda trace: assessed(cascade, trace))
     else:
         judge = _local(who, settings)
         yield OneByOne(name=title, identity=judge.identity, ask=_within(judge, deadline_seconds))
@@ -85,35 +87,35 @@ def _within(judge: Judge, deadline_seconds: float) -> Ask:
 
 @contextmanager
 def _pool(name: str, settings: Settings) -> Iterator[Panelist]:
-    with asyncio.Runner() as runner:
-        client = AsyncHttpClient(deadline_seconds=settings.pool.deadline_seconds)
-        judge = PoolJudge(settings.pool, client)
+    with served_pool(settings.pool) as served, asyncio.Runner() as runner:
+        client = AsyncHttpClient(deadline_seconds=served.deadline_seconds)
+        judge = PoolJudge(served, client)
         try:
             yield SeveralAtOnce(
                 name=name,
                 identity=judge.identity,
                 ask=judge.judge,
-                concurrency=settings.pool.concurrency,
+                concurrency=served.concurrency,
                 runner=runner,
             )
         finally:
             runner.run(client.close())
 
 
-def _cascade(settings: Settings, deadline_seconds: float) -> Cascade:
+def _unhurried(settings: Settings, deadline_seconds: float) -> Settings:
     # A share of 1 of the wall time never runs out, so that the same rows give the same figures.
     policy = settings.policy.model_copy(update={"edge_budget_share": 1.0})
     gguf = settings.gguf.model_copy(update={"deadline_seconds": deadline_seconds})
-    return load_cascade(settings.model_copy(update={"policy": policy, "gguf": gguf}))
+    return settings.model_copy(update={"policy": policy, "gguf": gguf})
 
 
-def cascade_identity(cascade: Cascade) -> JudgeIdentity:
+def cascade_identity(cascade: OfflineCascade) -> JudgeIdentity:
     """A cascade as one judge: judges, calibration and policy are in its version."""
     judges = " + ".join(judge.name for judge in cascade.judges)
     return JudgeIdentity(name="cascade", tier=Tier.EDGE, model=judges, model_digest=cascade.version)
 
 
-def assessed(cascade: Cascade, trace: Trace) -> Result:
+def assessed(cascade: OfflineCascade, trace: Trace) -> Result:
     """A cascade's verdict as an opinion: its probability in log-odds, and what all its judges used."""
     assessment = cascade.assess([(trace, _OFFLINE)])[0]
     if not isinstance(assessment.outcome, Verdict):

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from itertools import islice
@@ -18,9 +19,11 @@ from monitor.config import Settings, load_settings
 from monitor.domain.errors import InvalidSettings
 from monitor.domain.trace import Origin
 from monitor.domain.verdict import Assessment, Label, Verdict
-from monitor.inference.cascade import Cascade
-from monitor.inference.loading import load_calibration, load_cascade, load_edge, load_policy, now
+from monitor.embedded.offline import offline_cascade
+from monitor.inference.cascade import Cascade, Explain
+from monitor.inference.loading import load_calibration, load_edge, load_policy, load_screen, now
 from monitor.judging.metrics import auroc, balanced_accuracy
+from monitor.services.offline import OfflineCascade
 
 _BATCH = 64
 _OFFLINE = Origin(topic="offline", partition=0, offset=0)
@@ -62,10 +65,9 @@ def judge(
         raise typer.BadParameter("--json needs --output: both would write to standard output", param_hint="--json")
     if str(source) != "-" and source.resolve() == target.resolve():
         raise typer.BadParameter("is the input file", param_hint="--output")
-    cascade = load_offline(load_settings(), who, gguf)
-    tally = Tally(cascade.version)
     began = time.monotonic()
-    with opened(source) as lines, written(target) as out:
+    with opened_offline(load_settings(), who, gguf) as cascade, opened(source) as lines, written(target) as out:
+        tally = Tally(cascade.version)
         size = source.stat().st_size if source.is_file() else None
         arriving = lines_with_progress(read_lines(lines), size, "judging")
         while batch := list(islice(arriving, _BATCH)):
@@ -79,7 +81,8 @@ def judge(
     _narrate(summary)
 
 
-def load_offline(settings: Settings, who: JudgeName, gguf: Path | None) -> Cascade:
+@contextmanager
+def opened_offline(settings: Settings, who: JudgeName, gguf: Path | None) -> Iterator[Cascade | OfflineCascade]:
     """The cascade for one of the command's judges.
 
     Raises:
@@ -93,19 +96,27 @@ def load_offline(settings: Settings, who: JudgeName, gguf: Path | None) -> Casca
     if who is not JudgeName.CASCADE:
         policy = policy.model_copy(update={"edge": "none" if who is JudgeName.SCREEN else "all"})
     wanted = settings.model_copy(update={"gguf": settings.gguf.model_copy(update={"path": path}), "policy": policy})
-    if who is not JudgeName.GGUF:
-        return load_cascade(wanted)
+    if who is JudgeName.CASCADE:
+        with offline_cascade(wanted) as cascade:
+            yield cascade
+    else:
+        yield _alone(wanted, who)
+
+
+def _alone(settings: Settings, who: JudgeName) -> Cascade:
+    screen = load_screen(settings) if who is JudgeName.SCREEN else None
     return Cascade(
-        screen=None,
-        edge=load_edge(wanted),
-        calibration=load_calibration(wanted.policy.calibration),
-        policy=load_policy(wanted),
+        screen=screen,
+        edge=None if screen else load_edge(settings),
+        calibration=load_calibration(settings.policy.calibration),
+        policy=load_policy(settings),
         clock=now,
-        edge_deadline_seconds=wanted.gguf.deadline_seconds,
+        explain=Explain(settings.gguf.explain),
+        edge_deadline_seconds=settings.gguf.deadline_seconds,
     )
 
 
-def judge_lines(cascade: Cascade, lines: Sequence[bytes], before: int) -> Iterator[dict[str, Any]]:
+def judge_lines(cascade: Cascade | OfflineCascade, lines: Sequence[bytes], before: int) -> Iterator[dict[str, Any]]:
     """One result a line, in order; `before` lines of the file came earlier."""
     moment = now()
     read = [read_record(line, number=before + place, now=moment) for place, line in enumerate(lines, start=1)]

@@ -92,6 +92,8 @@ class PoolSettings(Section):
     """Base URL such as `http://pool:8000/v1`; no pool when absent."""
     urls: tuple[HttpUrl, ...] = ()
     """Base URLs of further servers with the same model; each call goes to one that is well and not busy."""
+    path: Path | None = None
+    """GGUF file that `groundwatch judge` and `groundwatch bench` serve on this machine where no URL is set."""
     model: str = "lynx-70b"
     """Model name as the server knows it."""
     revision: str = "unpinned"
