@@ -134,7 +134,10 @@ def test_several_gguf_judges_are_named_after_their_files():
 @pytest.mark.timeout(180)
 def test_an_interrupted_run_reports_and_the_same_command_goes_on(data, tmp_path):
     scores = tmp_path / "scores"
-    command = [sys.executable, "-c", "from monitor.cli.main import main; main()", "bench", "judge", "--input", data]
+    # A shell without job control starts what is in its background with Ctrl-C ignored, and children inherit that.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start = f"{heard}; from monitor.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "bench", "judge", "--input", data]
     command += ["--judge", "pool", "--scores", scores, "--json", *OPTIONS]
 
     def slowly(message):
