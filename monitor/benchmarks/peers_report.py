@@ -1,5 +1,7 @@
 """The comparison with other libraries, as JSON and as tables."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +26,7 @@ HEADINGS = (
     "times ours",
 )
 _DECIMALS = 4
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +104,13 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     """The table, and why traces have no score."""
     parts = [table(HEADINGS, lines(result))]
     for one in result["judges"]:
-        errors = sorted({answer["error"].split("\n")[0] for answer in one["answers"] if answer["error"]})
-        parts += [f"{one['judge']} without a score: {error}" for error in errors]
+        errors = Counter(_kind(answer["error"]) for answer in one["answers"] if answer["error"])
+        parts += [
+            f"{one['judge']} without a score, {count} of them: {error}" for error, count in sorted(errors.items())
+        ]
     return "\n\n".join(parts) + "\n"
+
+
+def _kind(error: str) -> str:
+    """An error's first line, without the addresses that make each one look different."""
+    return _ADDRESS.sub("", error.split("\n", maxsplit=1)[0])

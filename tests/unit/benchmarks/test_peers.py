@@ -196,7 +196,12 @@ def test_the_report_counts_all_traces_and_compares_with_ours():
     theirs = Contestant(
         name="theirs",
         version="2",
-        answers=[answer(0, 0.1, 5.0), answer(1, None, 9.0, error="E: a\nb"), answer(2, 0.6, 5.0), answer(3, 0.5, 5.0)],
+        answers=[
+            answer(0, 0.1, 5.0),
+            answer(1, None, 9.0, error="E: <x at 0x7f1e>\nb"),
+            answer(2, 0.6, 5.0),
+            answer(3, 0.5, 5.0),
+        ],
     )
     result = to_json([ours, theirs], {"server": {"model": "m"}})
     one, other = result["judges"]
@@ -204,7 +209,7 @@ def test_the_report_counts_all_traces_and_compares_with_ours():
     assert (other["auroc"], other["seconds_times_ours"], other["no_score"]) == (0.5, 6.0, 0.25)
     assert len(other["answers"]) == 4
     assert lines(result)[1][:3] == ["theirs", "4", "25%"]
-    assert "theirs without a score: E: a" in to_markdown(result)
+    assert "theirs without a score, 1 of them: E: <x>\n" in to_markdown(result)
     json.dumps(result)
 
 
