@@ -100,8 +100,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         # An extra: most installations read no Parquet.
-        from pyarrow import ArrowException  # noqa: PLC0415
-        from pyarrow.parquet import ParquetFile  # noqa: PLC0415
+        from pyarrow import ArrowException  # noqa: PLC0415 - pyarrow is an extra
+        from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - pyarrow is an extra
     except ImportError:
         raise InvalidInput(f"{path}: reading Parquet needs pyarrow; install groundwatch[bench]") from None
     number = 0

@@ -42,8 +42,8 @@ _POLL_SECONDS = 0.01
 def deepeval_metric(url: str, model: str, max_tokens: int) -> Score:
     """DeepEval's FaithfulnessMetric as it comes, but for the closing reason: one call less, in its favour."""
     from deepeval.metrics import FaithfulnessMetric  # noqa: PLC0415 - only one of the libraries need be there
-    from deepeval.models import LocalModel  # noqa: PLC0415
-    from deepeval.test_case import LLMTestCase  # noqa: PLC0415
+    from deepeval.models import LocalModel  # noqa: PLC0415 - likewise
+    from deepeval.test_case import LLMTestCase  # noqa: PLC0415 - likewise
 
     judge = LocalModel(
         model=model, base_url=url, api_key="none", temperature=0.0, generation_kwargs={"max_tokens": max_tokens}
@@ -59,8 +59,8 @@ def deepeval_metric(url: str, model: str, max_tokens: int) -> Score:
 def ragas_metric(url: str, model: str, max_tokens: int) -> Score:
     """Ragas' Faithfulness as it comes."""
     from openai import AsyncOpenAI  # noqa: PLC0415 - likewise
-    from ragas.llms import llm_factory  # noqa: PLC0415
-    from ragas.metrics.collections import Faithfulness  # noqa: PLC0415
+    from ragas.llms import llm_factory  # noqa: PLC0415 - likewise
+    from ragas.metrics.collections import Faithfulness  # noqa: PLC0415 - likewise
 
     llm = llm_factory(model, client=AsyncOpenAI(base_url=url, api_key="none"), temperature=0.0, max_tokens=max_tokens)
     metric = Faithfulness(llm=llm)
@@ -98,6 +98,7 @@ def main() -> None:
 
 
 def _follow(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows as they are written, until a `null`. Deadlines are the parent's: it kills a driver that is late."""
     with path.open(encoding="utf-8") as file:
         line = ""
         while True:

@@ -36,7 +36,7 @@ def bench_throughput(
         raise InvalidInput(_NEEDED)
     plan = gguf_plan(settings)
     # Loaded here: llama.cpp is an extra.
-    from monitor.inference.gguf.throughput import Measurement, Throughput  # noqa: PLC0415
+    from monitor.inference.gguf.throughput import Measurement, Throughput  # noqa: PLC0415 - llama.cpp is an extra
 
     console = Console(stderr=True)
     measured: Throughput = Measurement(

@@ -87,7 +87,7 @@ def train_demo_sample(
 def _exported(model: Logistic) -> bytes:
     try:
         # Loaded here: onnx comes with the extra `train`, and the other commands must start without it.
-        from monitor.training.export import to_onnx  # noqa: PLC0415
+        from monitor.training.export import to_onnx  # noqa: PLC0415 - onnx is an extra
     except ImportError as error:
         raise InvalidInput("training needs onnx; install groundwatch[train]") from error
     return to_onnx(model)

@@ -49,8 +49,8 @@ def train_encoder(
     rows = _sample(data, rows_per_file)
     try:
         # Loaded here: onnx, onnxruntime and tokenizers are extras, and other commands must start without them.
-        from monitor.training.encoder_export import Base  # noqa: PLC0415
-        from monitor.training.encoder_export import train_encoder as fitted  # noqa: PLC0415
+        from monitor.training.encoder_export import Base  # noqa: PLC0415 - onnx is an extra
+        from monitor.training.encoder_export import train_encoder as fitted  # noqa: PLC0415 - onnx is an extra
     except ImportError as error:
         raise InvalidInput(f"this needs groundwatch[train,encoder] and [cpu] or [gpu]: {error}") from error
     parts = Base(

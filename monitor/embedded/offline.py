@@ -51,7 +51,7 @@ def served_pool(settings: PoolSettings) -> Iterator[PoolSettings]:
         yield settings
         return
     # Loaded here: llama.cpp is an extra.
-    from monitor.inference.gguf.model import file_digest  # noqa: PLC0415
+    from monitor.inference.gguf.model import file_digest  # noqa: PLC0415 - llama.cpp is an extra
 
     with (
         tempfile.TemporaryDirectory(prefix="groundwatch-pool-") as directory,

@@ -20,7 +20,7 @@ def load_encoder(settings: Settings) -> "EncoderJudge | None":
         return None
     try:
         # `tokenizers` is an extra: most installations judge without an encoder.
-        from monitor.inference.encoder import EncoderJudge  # noqa: PLC0415
+        from monitor.inference.encoder import EncoderJudge  # noqa: PLC0415 - `tokenizers` is an extra
     except ImportError as error:
         raise JudgeUnavailable(f"an encoder judge needs the extra groundwatch[encoder]: {error}") from error
     return EncoderJudge(wanted.manifest, threads=wanted.threads, most_windows=wanted.max_windows)

@@ -49,7 +49,7 @@ def load_edge(settings: Settings, *, explain: bool = False) -> "GgufJudge | None
         return None
     prompt = prompt_family(gguf.prompt)
     with _gguf_extra():
-        from monitor.inference.gguf.judge import GgufJudge, always, never  # noqa: PLC0415
+        from monitor.inference.gguf.judge import GgufJudge, always, never  # noqa: PLC0415 - llama.cpp is an extra
     return GgufJudge(gguf.path, prompt=prompt, plan=gguf_plan(settings), explain=always if explain else never)
 
 
@@ -62,15 +62,15 @@ def load_generator(settings: Settings) -> "GgufGenerator | None":
     if settings.gguf.path is None:
         return None
     with _gguf_extra():
-        from monitor.inference.gguf.generation import GgufGenerator  # noqa: PLC0415
+        from monitor.inference.gguf.generation import GgufGenerator  # noqa: PLC0415 - llama.cpp is an extra
     return GgufGenerator(settings.gguf.path, gguf_plan(settings))
 
 
 def gguf_plan(settings: Settings) -> "GgufPlan":
     """How a GGUF model uses this machine."""
     with _gguf_extra():
-        from monitor.inference.gguf.judge import GgufPlan  # noqa: PLC0415
-        from monitor.inference.gguf.model import Offload  # noqa: PLC0415
+        from monitor.inference.gguf.judge import GgufPlan  # noqa: PLC0415 - llama.cpp is an extra
+        from monitor.inference.gguf.model import Offload  # noqa: PLC0415 - llama.cpp is an extra
     gguf = settings.gguf
     return GgufPlan(
         context_tokens=gguf.context_tokens,
