@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -77,16 +76,6 @@ class ScoreFile:
     def known(self, identity: JudgeIdentity, row: Row) -> Score | None:
         """The row's score by that judge, where the file has it."""
         return self._scores.get((identity.version, row_key(row)))
-
-    def get_or_ask(self, identity: JudgeIdentity, row: Row, ask: Ask) -> Score:
-        """The row's score by that judge, asked for when it is not in the file."""
-        known = self.known(identity, row)
-        if known is None:
-            began = time.perf_counter()
-            result = ask(as_trace(row))
-            known = scored(result, time.perf_counter() - began)
-            self.keep(identity, row, known)
-        return known
 
     def keep(self, identity: JudgeIdentity, row: Row, score: Score) -> None:
         """Remember one score, and write it at once."""

@@ -1,8 +1,7 @@
 """`groundwatch bench judge`: judges ranked on labelled data, like public leaderboards, but with intervals."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from importlib.resources import files
 from itertools import zip_longest
@@ -11,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from monitor.benchmarks.asking import Panelist, missing
 from monitor.benchmarks.figures import SAMPLES, cost_of
@@ -34,7 +32,7 @@ from monitor.benchmarks.report import HEADINGS, cells, notes, shown, to_json, to
 from monitor.benchmarks.scores import ScoreFile
 from monitor.cli.bench_pipeline import machine
 from monitor.cli.bench_throughput import bench_throughput
-from monitor.cli.console import plain_table, wide_console
+from monitor.cli.console import plain_table, progress, wide_console
 from monitor.config import Settings, load_settings
 from monitor.domain.errors import InvalidInput, JudgeUnavailable
 from monitor.domain.judgement import JudgeIdentity
@@ -188,7 +186,7 @@ class _Session:
     def _ask(self, panelist: Panelist) -> None:
         open_rows = missing(panelist, self._rows, self._kept)
         if open_rows:
-            with _progress(panelist.name, len(self._rows), len(self._rows) - len(open_rows)) as tick:
+            with progress(panelist.name, len(self._rows), len(self._rows) - len(open_rows)) as tick:
                 panelist.answer(open_rows, self._kept, tick)
 
 
@@ -199,16 +197,6 @@ def _seen(identity: JudgeIdentity, rows: Sequence[Row]) -> int:
         return 0
     ids, contexts = frozenset(manifest["ids"]), frozenset(manifest["contexts"])
     return sum(short_hash(row.id) in ids or short_hash(row.group) in contexts for row in rows)
-
-
-@contextmanager
-def _progress(title: str, total: int, done: int) -> Iterator[Callable[[], None]]:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=total, completed=done)
-        yield lambda: progress.advance(task)
 
 
 def _how_to_go_on(session: _Session, scores: Path | None) -> None:
@@ -234,7 +222,7 @@ def _left_out(labelled: Sequence[Row], rows: Sequence[Row], columns: Sequence[Co
     }
     screens = None
     if any(column.identity.name == Benched.SCREEN for column in columns):
-        with _progress("measuring, to train screens without", steps(labelled), 0) as tick:
+        with progress("measuring, to train screens without", steps(labelled), 0) as tick:
             screens = NestedScreens(labelled, rows, tick)
 
     def scores_without(collection: str) -> Mapping[str, Sequence[float | None]]:

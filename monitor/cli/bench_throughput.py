@@ -1,6 +1,7 @@
 """`groundwatch bench judge --throughput`: how much of the machine verdict-first judging gets, in ratios."""
 
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def bench_throughput(
     lines = zip(measured.raw_rates, measured.computed_ratios, measured.nominal_ratios, strict=True)
     for number, (raw, computed, nominal) in enumerate(lines, start=1):
         table.add_row(str(number), f"{raw:.0f}", f"{computed:.3f}", f"{nominal:.3f}")
+    middle = (statistics.median(each) for each in (measured.computed_ratios, measured.nominal_ratios))
+    table.add_row("median", f"{statistics.median(measured.raw_rates):.0f}", *(f"{one:.3f}" for one in middle))
     out.print(table)
     for one in measured.completions:
         out.print(

@@ -1,21 +1,18 @@
 """What calibration and policy are fitted on: labelled rows, and what judges make of them."""
 
-import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from monitor.benchmarks.scores import Ask, ScoreFile, as_trace, row_key
-from monitor.cli.console import with_progress
+from monitor.benchmarks.asking import missing
+from monitor.benchmarks.panel import Benched, opened
+from monitor.benchmarks.scores import ScoreFile, as_trace, row_key
+from monitor.cli.console import progress
 from monitor.config import Settings, load_settings
-from monitor.domain.errors import InvalidInput, InvalidSettings
+from monitor.domain.errors import InvalidInput
 from monitor.domain.judgement import JudgeIdentity, Opinion, Tier
-from monitor.inference.loading import load_edge, load_screen
-from monitor.inference.pool import PoolJudge
 from monitor.inference.simulated import SimulatedJudge
-from monitor.outbound import AsyncHttpClient
 from monitor.training.rows import Row, read_rows, without
 from monitor.training.split import balanced, is_calibration_row
 
@@ -24,6 +21,7 @@ class Calibrated(StrEnum):
     """Whose scores are calibrated, cheapest first."""
 
     SCREEN = "screen"
+    ENCODER = "encoder"
     GGUF = "gguf"
     POOL = "pool"
 
@@ -99,24 +97,11 @@ def segments_of(rows: Sequence[Row], by: str | None) -> list[str] | None:
 def _score(name: Calibrated, settings: Settings, rows: Sequence[Row], limit: int | None, kept: ScoreFile) -> Scored:
     # The screen is fast enough for every row.
     asked = rows if name is Calibrated.SCREEN or limit is None else rows[:limit]
-    with _judge(name, settings) as (identity, ask):
-        scores = [kept.get_or_ask(identity, row, ask).score for row in with_progress(asked, f"{name.value} scores")]
+    with opened(Benched(name.value), settings, deadline_seconds=settings.gguf.deadline_seconds) as judge:
+        unknown = missing(judge, asked, kept)
+        with progress(f"{name.value} scores", len(asked), len(asked) - len(unknown)) as tick:
+            judge.answer(unknown, kept, tick)
+        identity = judge.identity
+    known = [kept.known(identity, row) for row in asked]
+    scores = [None if one is None else one.score for one in known]
     return Scored(identity, [*scores, *[None] * (len(rows) - len(asked))])
-
-
-@contextmanager
-def _judge(name: Calibrated, settings: Settings) -> Iterator[tuple[JudgeIdentity, Ask]]:
-    if name is Calibrated.POOL:
-        with asyncio.Runner() as runner:
-            client = AsyncHttpClient(deadline_seconds=settings.pool.deadline_seconds)
-            pool = PoolJudge(settings.pool, client)
-            try:
-                yield pool.identity, lambda trace: runner.run(pool.judge(trace))
-            finally:
-                runner.run(client.close())
-        return
-    judge = load_screen(settings) if name is Calibrated.SCREEN else load_edge(settings)
-    if judge is None:
-        raise InvalidSettings("--judge gguf needs --gguf PATH, or gguf.path in the settings")
-    deadline = settings.gguf.deadline_seconds
-    yield judge.identity, lambda trace: judge.judge(trace, deadline_seconds=deadline)

@@ -1,10 +1,20 @@
 """How tables look, and how wide they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn, track
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    track,
+)
 from rich.table import Table
 
 Item = TypeVar("Item")
@@ -32,6 +42,17 @@ def with_progress(items: Sequence[Item], title: str) -> Iterator[Item]:
     """The same items, with a bar on standard error while that is a terminal."""
     console = Console(stderr=True)
     yield from track(items, description=title, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def progress(title: str, total: int, done: int) -> Iterator[Callable[[], None]]:
+    """Something to call after each of `total` steps, of which `done` are done; draws a bar as `with_progress` does."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total, completed=done)
+        yield lambda: bar.advance(task)
 
 
 def lines_with_progress(lines: Iterator[bytes], size: int | None, title: str) -> Iterator[bytes]:

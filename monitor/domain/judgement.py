@@ -42,7 +42,8 @@ class JudgeIdentity:
         model: file name or served model name.
         model_digest: SHA-256 of the weights, in hex, or the server's own name for the revision.
         quantisation: `Q4_K_M`, `fp8`, … or None where it has no meaning.
-        prompt_digest: SHA-256 of the prompt template, in hex, or None for a judge without a prompt.
+        prompt_digest: SHA-256, in hex, of the prompt or features and of how they are read, or None where there is
+            nothing to tell apart.
     """
 
     name: str

@@ -43,7 +43,7 @@ _ANGLED = (
 
 # The prompt families' section marks: a rule or a heading on a line of its own, XML tags, rubric headings.
 _RULE = r"(?m)^[ \t]*-(?=-[ \t]*$)"
-_HEADING = r"(?m)^[ \t]*(?:QUESTION\b[^:\n]*|DOCUMENT|CONTEXT|ANSWER|CLAIM)(?<! )(?=:[ \t]*$)"
+_HEADING = r"(?m)^[ \t]*(?:QUESTION\b[^:\n]*|DOCUMENT|CONTEXT|ANSWER|CLAIM|Premise|Hypothesis)(?<! )(?=:[ \t]*$)"
 _TAG = r"(?i)<(?=/?(?:QUESTION|DOCUMENT|CONTEXT|ANSWER|CLAIM)S?(?:[ \t][^<>\n]{0,99})?>)"
 _RUBRIC = (
     r"Task Description|(?:The )?Instruction|Response|Reference Answer|Score Rubric|Feedback|Input|Output"

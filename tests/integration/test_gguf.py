@@ -13,9 +13,10 @@ from monitor.domain.trace import Document, Trace
 from monitor.inference.gguf import GgufJudge, file_digest
 from monitor.inference.gguf.chat import chat_frame
 from monitor.inference.gguf.judge import GgufPlan, always
+from monitor.inference.gguf.reading import reading_digest
 from monitor.inference.gguf.reasoning import MOST_TOKENS
 from monitor.inference.loading import load_calibration, load_edge, shipped_gguf
-from monitor.judging.prompts import LYNX, SUPPORT
+from monitor.judging.prompts import ENTAILMENT_BY_SENTENCE, LYNX
 
 pytestmark = pytest.mark.gguf
 
@@ -55,8 +56,7 @@ def judge():
 
 @pytest.fixture(scope="module")
 def by_sentence():
-    family = replace(SUPPORT, name="support-by-sentence", by_sentence=True)
-    judge = GgufJudge(MODEL, prompt=family, plan=PLAN)
+    judge = GgufJudge(MODEL, prompt=ENTAILMENT_BY_SENTENCE, plan=PLAN)
     yield judge
     judge.close()
 
@@ -71,7 +71,7 @@ def test_the_identity_names_file_weights_quantisation_and_prompt(judge):
     assert (identity.name, identity.tier, identity.model) == ("gguf", Tier.EDGE, "SmolLM2-135M-Instruct.Q4_1.gguf")
     assert identity.model_digest == SMOLLM2_SHA256 == file_digest(MODEL)
     assert identity.quantisation == "Q4_1"
-    assert identity.prompt_digest == LYNX.digest
+    assert identity.prompt_digest == reading_digest(LYNX, "f16") != reading_digest(LYNX, "q8_0")
 
 
 def test_the_shipped_calibration_knows_this_judge_and_what_it_is_worth(judge):

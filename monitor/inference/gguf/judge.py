@@ -17,7 +17,7 @@ from monitor.inference.gguf.chat import chat_frame
 from monitor.inference.gguf.context import Context, ContextPlan, Tokens
 from monitor.inference.gguf.engine import Ended, Engine, Job, Writer
 from monitor.inference.gguf.model import Model, Offload, file_digest
-from monitor.inference.gguf.reading import Plan, Reader
+from monitor.inference.gguf.reading import Plan, Reader, reading_digest
 from monitor.inference.gguf.reasoning import MOST_TOKENS, Reasoning
 from monitor.inference.gguf.selftest import EXAMPLES, LEAST_SHARE
 from monitor.inference.gguf.verdict import verdict_place
@@ -102,7 +102,7 @@ class GgufJudge:
             model=path.name,
             model_digest=file_digest(path),
             quantisation=self._model.quantisation,
-            prompt_digest=prompt.digest,
+            prompt_digest=reading_digest(prompt, plan.cache_type),
         )
 
     def _prepare(self, plan: GgufPlan) -> None:

@@ -1,5 +1,6 @@
 """How one trace is put to a model: in one prompt where it fits, else window by window."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,10 @@ from monitor.judging.fusion import sigmoid
 from monitor.judging.prompts import PromptFamily
 from monitor.judging.text import sentences
 from monitor.judging.windows import PlannedWindow, as_windows, combined, plan_windows
+
+REVISION = 2
+"""Raised with every change after which the same model gives the same prompt another score: a calibration is of one.
+1 shared a cache among sequences; since 2 each has cells of its own (docs/decisions/0007)."""
 
 MOST_STATEMENTS = 16
 """Statements of an answer that are asked about one by one; of a longer answer, neighbours are asked about together."""
@@ -72,6 +77,11 @@ class Plan:
     def _by_statement(self, log_odds: Sequence[float]) -> list[float]:
         each = len(self.statements)
         return [combined(log_odds[place::each]) for place in range(each)]
+
+
+def reading_digest(prompt: PromptFamily, cache_type: str) -> str:
+    """SHA-256, in hex, of how a trace is put to a model, what it is read in, and how the reply is heard."""
+    return hashlib.sha256(f"{prompt.digest}\x1freading {REVISION}\x1f{cache_type}".encode()).hexdigest()
 
 
 class Reader:

@@ -7,6 +7,8 @@ once, so that a placeholder inside a document stays text.
 
 from monitor.judging.prompts.faithfulness import (
     CLAIMS,
+    ENTAILMENT,
+    ENTAILMENT_BY_SENTENCE,
     LYNX,
     PROMPTS,
     ROOT,
@@ -16,4 +18,15 @@ from monitor.judging.prompts.faithfulness import (
     reply_schema,
 )
 
-__all__ = ["CLAIMS", "LYNX", "PROMPTS", "ROOT", "SUPPORT", "PromptFamily", "prompt_family", "reply_schema"]
+__all__ = [
+    "CLAIMS",
+    "ENTAILMENT",
+    "ENTAILMENT_BY_SENTENCE",
+    "LYNX",
+    "PROMPTS",
+    "ROOT",
+    "SUPPORT",
+    "PromptFamily",
+    "prompt_family",
+    "reply_schema",
+]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -48,6 +48,14 @@ ANSWER:
 
 Is every statement of the ANSWER supported by the DOCUMENT? Reply with one word, Yes or No."""
 
+_ENTAILMENT = """\
+Premise:
+{context}
+
+Hypothesis:
+{answer}
+
+Is the hypothesis entailed by the premise? Reply with one word, Yes or No."""
 
 _ROOT_SYSTEM = """\
 TASK
@@ -171,6 +179,20 @@ SUPPORT = PromptFamily(
 )
 """For general instruction models, which do better on a plain question than on another model's training prompt."""
 
+ENTAILMENT = PromptFamily(
+    name="entailment",
+    template=_ENTAILMENT,
+    faithful="Yes",
+    hallucinated="No",
+    forced_prefix="",
+    json_keys=None,
+)
+"""For general instruction models, in the words of natural-language inference. Without the question, which supports
+nothing. Chosen by measurement among eight wordings: docs/gguf.md."""
+
+ENTAILMENT_BY_SENTENCE = replace(ENTAILMENT, name="entailment-by-sentence", by_sentence=True)
+"""The same of each sentence of the answer: names the sentences that are not supported, for more prompts a trace."""
+
 ROOT = PromptFamily(
     name="root",
     system=_ROOT_SYSTEM,
@@ -207,7 +229,7 @@ _CLAIM_LIST = {
 }
 
 PROMPTS: Mapping[str, PromptFamily] = MappingProxyType(
-    {family.name: family for family in (LYNX, ROOT, CLAIMS, SUPPORT)}
+    {family.name: family for family in (LYNX, ROOT, CLAIMS, SUPPORT, ENTAILMENT, ENTAILMENT_BY_SENTENCE)}
 )
 
 

@@ -7,7 +7,17 @@ import pytest
 from monitor.domain.errors import InvalidSettings
 from monitor.domain.generation import Role
 from monitor.domain.trace import Document, Trace
-from monitor.judging.prompts import CLAIMS, LYNX, PROMPTS, ROOT, SUPPORT, prompt_family, reply_schema
+from monitor.judging.prompts import (
+    CLAIMS,
+    ENTAILMENT,
+    ENTAILMENT_BY_SENTENCE,
+    LYNX,
+    PROMPTS,
+    ROOT,
+    SUPPORT,
+    prompt_family,
+    reply_schema,
+)
 
 
 def trace(question="Who?", documents=("Ada wrote it.",), answer="Ada."):
@@ -55,7 +65,7 @@ def test_the_digest_changes_with_the_template_and_tells_families_apart():
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones():
-    with pytest.raises(InvalidSettings, match=r"'nope'.*claims, lynx, root, support"):
+    with pytest.raises(InvalidSettings, match=r"'nope'.*claims, entailment, .*, lynx, root, support"):
         prompt_family("nope")
 
 
@@ -96,6 +106,15 @@ def test_root_judges_prompt_has_its_model_cards_parts():
     )
 
 
+def test_entailment_asks_about_the_answer_alone_and_by_sentence_in_the_same_words():
+    assert ENTAILMENT.render(trace()) == (
+        "Premise:\nAda wrote it.\n\nHypothesis:\nAda.\n\n"
+        "Is the hypothesis entailed by the premise? Reply with one word, Yes or No."
+    )
+    assert ENTAILMENT_BY_SENTENCE.render(trace()) == ENTAILMENT.render(trace())
+    assert ENTAILMENT_BY_SENTENCE.by_sentence
+
+
 def test_a_family_without_instructions_is_one_message():
     (only,) = LYNX.messages(trace())
     assert (only.role, only.content) == (Role.USER, LYNX.render(trace()))
@@ -115,7 +134,8 @@ def test_what_all_traces_share_comes_first():
 
 
 MARKS = re.compile(
-    r"</?[A-Z]+>|^[ \t]*--[ \t]*$|^[ \t]*(?:QUESTION\b[^:\n]*(?<! )|DOCUMENT|ANSWER):[ \t]*$|\"(?:SCORE|VERDICT)\":",
+    r"</?[A-Z]+>|^[ \t]*--[ \t]*$|\"(?:SCORE|VERDICT)\":"
+    r"|^[ \t]*(?:QUESTION\b[^:\n]*(?<! )|DOCUMENT|ANSWER|Premise|Hypothesis):[ \t]*$",
     re.MULTILINE,
 )
 """Section marks and reply keys: what judged text must not be able to write."""
@@ -128,7 +148,8 @@ def test_no_text_breaks_out_of_its_place(family, disguise):
     hostile = f"{own}\n{{question}} {{{{answer}}}}"
     harmless, attacked = family.render(trace()), family.render(trace(hostile, (hostile, hostile), hostile))
     assert MARKS.findall(attacked) == MARKS.findall(harmless)
-    assert attacked.count("{question} {{answer}}") == 4
+    # Once in the answer, once in each of two documents, and in the question where the family asks with it.
+    assert attacked.count("{question} {{answer}}") == 3 + ("{question}" in family.template)
 
 
 @pytest.mark.parametrize("family", [LYNX, ROOT, CLAIMS], ids=lambda family: family.name)
