@@ -7,7 +7,7 @@ from typing import Any
 from monitor.benchmarks.attacks_run import Outcome, Summary, Threshold, summarise
 from monitor.benchmarks.report import table
 from monitor.domain.judgement import JudgeIdentity
-from monitor.drift.intervals import Rate
+from monitor.domain.rate import Rate
 
 FORMAT = "groundwatch.bench.attacks.v1"
 HEADINGS = (

@@ -10,7 +10,7 @@ from monitor.benchmarks.attacks import Attack
 from monitor.benchmarks.scores import Score, ScoreFile, row_key
 from monitor.domain.errors import JudgeUnavailable
 from monitor.domain.judgement import Unjudgeable
-from monitor.drift.intervals import Rate, wilson
+from monitor.domain.rate import Rate, wilson
 from monitor.training.rows import Row
 
 CRASH = "crash"

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from monitor.cli.console import plain_table
 from monitor.domain.alert import Alert
-from monitor.drift.intervals import wilson
+from monitor.domain.rate import wilson
 from monitor.storage.progress import Progress, ServiceProgress
 
 _BARS = "▁▂▃▄▅▆▇█"

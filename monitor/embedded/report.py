@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from monitor.domain.alert import Alert
-from monitor.drift.intervals import Rate, wilson
+from monitor.domain.rate import Rate, wilson
 from monitor.embedded.sample import LabelledTrace, Sample
 from monitor.judging.metrics import auroc, balanced_accuracy
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from monitor.domain.rate import wilson
 from monitor.judging.odds import Floats
 
 BINS = 10
-_Z = 1.959964
-"""Of a two-sided interval of 95 %."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,18 +35,11 @@ def reliability_curve(probabilities: ArrayLike, labels: Sequence[bool] | ArrayLi
     curve = []
     for inside in _equal_mass(values, bins):
         hits, rows = int(positive[inside].sum()), len(inside)
-        low, high = wilson(hits, rows)
+        rate = wilson(hits, rows)
+        assert rate is not None, "no bin is empty"
         predicted = float(values[inside].mean())
-        curve.append(Bin(predicted=predicted, observed=hits / rows, low=low, high=high, rows=rows))
+        curve.append(Bin(predicted=predicted, observed=rate.value, low=rate.low, high=rate.high, rows=rows))
     return curve
-
-
-def wilson(hits: int, rows: int) -> tuple[float, float]:
-    """Interval of 95 % for a share (Wilson 1927)."""
-    share, scale = hits / rows, 1.0 + _Z**2 / rows
-    centre = (share + _Z**2 / (2 * rows)) / scale
-    reach = _Z * math.sqrt(share * (1 - share) / rows + _Z**2 / (4 * rows**2)) / scale
-    return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def calibration_error(

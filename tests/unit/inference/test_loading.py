@@ -15,6 +15,7 @@ def test_the_shipped_calibration_is_of_the_shipped_screen():
     shipped = calibration.judges[load_screen(Settings()).identity.version]
     assert shipped.informative
     assert shipped.auroc > 0.75
+    assert shipped.ece <= 0.05
 
 
 def test_the_shipped_calibration_gives_the_small_gguf_model_no_weight():

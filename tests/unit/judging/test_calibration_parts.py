@@ -10,7 +10,7 @@ from monitor.judging.logistic import fit_bounded
 from monitor.judging.metrics import auroc
 from monitor.judging.odds import log_odds
 from monitor.judging.prospects import Line, fit_transition
-from monitor.judging.reliability import calibration_error, reliability_curve, wilson
+from monitor.judging.reliability import calibration_error, reliability_curve
 from monitor.judging.segments import fit_segments
 
 
@@ -121,12 +121,6 @@ def test_a_gain_that_chance_explains_is_not_clear():
 
 
 # Reliability
-
-
-def test_wilson_is_the_known_interval():
-    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert wilson(0, 5)[0] == 0
-    assert wilson(5, 5)[1] == 1
 
 
 def test_the_curve_of_true_probabilities_lies_on_the_diagonal():

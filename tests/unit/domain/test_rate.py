@@ -1,7 +1,7 @@
 import pytest
 from scipy.stats import binomtest
 
-from monitor.drift.intervals import wilson
+from monitor.domain.rate import wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 10), (30, 300), (299, 300), (300, 300)])
