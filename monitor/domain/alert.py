@@ -29,24 +29,29 @@ class Alarm:
     Attributes:
         event_time: event time of the verdict (or bucket) that raised it.
         change_at: estimated event time of the change.
+        change_earliest, change_latest: its interval, about 95 %.
         evidence: natural logarithm of the e-detector's value; an alarm means evidence >= log(ARL).
         rate_before: the baseline rate, as learned.
         rate_after: the rate since the estimated change.
         verdicts_seen: verdicts folded in since the detector was (re)started.
         delay_verdicts: verdicts between the estimated change and the alarm.
+        recovers: whether this ends the rise that was raised before, the rate being back where it had been.
     """
 
     event_time: datetime
     change_at: datetime
+    change_earliest: datetime
+    change_latest: datetime
     direction: Direction
     evidence: float
     rate_before: float
     rate_after: float
     verdicts_seen: int
     delay_verdicts: int
+    recovers: bool = False
 
     def __post_init__(self) -> None:
-        hold_utc(self, "event_time", "change_at")
+        hold_utc(self, "event_time", "change_at", "change_earliest", "change_latest")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

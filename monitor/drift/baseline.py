@@ -1,8 +1,11 @@
-"""The reference that a stream is compared with: learned, then learning on behind a lag."""
+"""What a stream is compared with: a reference that is learned and goes on learning, and the first of it, frozen."""
 
-import math
 from collections import deque
-from typing import Any, Self
+from datetime import datetime
+from typing import Any, NamedTuple, Self
+
+from monitor.drift.reference import Reference
+from monitor.drift.seasons import Rhythm, Seasons, rhythm
 
 LAG_VERDICTS = 500
 """A verdict joins the reference only when this many younger ones have been seen: a change has that long to show."""
@@ -10,69 +13,156 @@ LAG_VERDICTS = 500
 HELD_VERDICTS = 20 * LAG_VERDICTS
 """However long the evidence stays high, no more than this many verdicts wait outside the reference."""
 
-CAUTION = 0.5
-"""Standard errors that the rate tested against lies above the estimate. Chosen by simulation: see docs/drift.md."""
+CAUTION = 0.25
+"""Standard errors that the tested rate lies away from the estimate, towards the alternatives, for a long baseline …"""
+
+CAUTION_VERDICTS = 500
+"""… and twice as many for a baseline of this many verdicts. Both chosen by simulation: see docs/drift.md."""
+
+FROZEN_CAUTION = 1.5
+"""The same for the frozen reference, whose error stays what it is for ever."""
+
+_PRIOR_VERDICTS = (20.0, 2000.0)
+"""A stratum's rate is drawn towards the rate of all by so many verdicts: the fewer, the more the strata differ."""
 
 _BLOCK = LAG_VERDICTS // 20
+_HOURS = 24
+
+
+class Tested(NamedTuple):
+    """The rates that verdicts of one stratum are tested against: for a rise and for a fall, learning and frozen."""
+
+    rise: float
+    rise_frozen: float
+    fall: float
+    fall_frozen: float
 
 
 class Baseline:
-    """A Bernoulli rate with its uncertainty, from the verdicts that are old enough to trust.
+    """A rate with its uncertainty, from the verdicts that are old enough to trust.
 
     The first `verdicts` go straight into the reference. Later ones wait in a lag window and leave it, oldest first,
     while `hold` is false; while it is true they stay, so that a change in progress does not become the norm that it
     is measured against. Held verdicts are learned later, never dropped: dropping the ones seen at times of high
-    evidence would bias the reference downwards and with it raise the false-alarm rate.
+    evidence would bias the reference and with it raise the false-alarm rate.
+
+    A drift so slow that it is always within the lag would be learned as it comes. So the reference is the mean of all
+    that was ever learned, which a drift can only pull along more and more slowly; and beside it stands what the first
+    `verdicts` said, which nothing pulls along.
 
     Memory is bounded: verdicts wait in blocks of about 25, and no more than `HELD_VERDICTS` of them.
     """
 
-    __slots__ = ("_pending", "_waiting", "hallucinated", "total", "verdicts")
+    __slots__ = (
+        "_began",
+        "_ended",
+        "_frozen",
+        "_hours",
+        "_pending",
+        "_strata",
+        "_waiting",
+        "_whole",
+        "seasons",
+        "verdicts",
+    )
 
-    def __init__(self, verdicts: int) -> None:
+    def __init__(self, verdicts: int, seasons: Seasons = Seasons.NONE) -> None:
         self.verdicts = verdicts
-        self.total = 0
-        self.hallucinated = 0
-        self._pending: deque[list[int]] = deque()
+        self.seasons = seasons
+        self._whole = Reference()
+        self._frozen: Reference | None = None
+        self._strata: dict[int, Reference] = {}
+        self._hours = [Reference() for _ in range(_HOURS)]
+        self._began: datetime | None = None
+        self._ended: datetime | None = None
+        self._pending: deque[list[Any]] = deque()
         self._waiting = 0
 
     @property
     def learned(self) -> bool:
         """Whether there is a reference to compare with."""
-        return self.total >= self.verdicts
+        return self._frozen is not None
+
+    @property
+    def total(self) -> int:
+        """Verdicts learned."""
+        return self._whole.total
+
+    @property
+    def hallucinated(self) -> float:
+        """The sum of the verdicts learned."""
+        return self._whole.hallucinated
 
     @property
     def rate(self) -> float:
-        """The estimate, under Jeffreys' prior Beta(1/2, 1/2): above 0 even where nothing was hallucinated."""
-        return (self.hallucinated + 0.5) / (self.total + 1)
+        """The estimate over all strata."""
+        return self._whole.rate
 
     @property
-    def cautious_rate(self) -> float:
-        """The estimate raised by `CAUTION` standard errors: the rate that verdicts are tested against."""
-        rate = self.rate
-        return rate + CAUTION * math.sqrt(rate * (1 - rate) / (self.total + 1))
+    def rhythm(self) -> Rhythm | None:
+        """Whether the reference's hours of the day share one rate."""
+        return rhythm([(each.total, each.hallucinated) for each in self._hours])
 
-    def learn(self, total: int, hallucinated: int) -> None:
-        """Take verdicts into the reference at once."""
-        self.total += total
-        self.hallucinated += hallucinated
+    def tested(self, stratum: int = 0) -> Tested:
+        """The rates that verdicts of this stratum are tested against."""
+        assert self._frozen is not None
+        here, scale = self._here(stratum)
+        frozen = self._frozen
+        caution = CAUTION * (1 + CAUTION_VERDICTS / here.total)
+        return Tested(
+            rise=here.shifted(caution),
+            rise_frozen=_scaled(frozen.shifted(FROZEN_CAUTION), scale),
+            fall=here.shifted(-caution),
+            fall_frozen=_scaled(frozen.shifted(-FROZEN_CAUTION), scale),
+        )
 
-    def observe(self, total: int, hallucinated: int, *, hold: bool) -> bool:
+    def _here(self, stratum: int) -> tuple[Reference, float]:
+        """The stratum's reference, drawn towards that of all, and its rate as a multiple of theirs."""
+        if self.seasons is Seasons.NONE:
+            return self._whole, 1.0
+        seen, whole, prior = self._strata.get(stratum, Reference()), self._whole, self._prior()
+        drawn = Reference(seen.total + round(prior), seen.hallucinated + round(prior) * whole.rate)
+        return drawn, drawn.rate / whole.rate
+
+    def _prior(self) -> float:
+        """The weight of the common rate: the verdicts' variance over that between strata, by the method of moments."""
+        fewest, most = _PRIOR_VERDICTS
+        rate, strata = self._whole.rate, self._strata.values()
+        squares = sum((each.hallucinated - each.total * rate) ** 2 / each.total for each in strata)
+        excess = squares / (rate * (1 - rate)) - (len(strata) - 1)
+        sizes = self._whole.total - sum(each.total**2 for each in strata) / self._whole.total
+        return min(most, max(fewest, sizes / excess)) if excess > 0 else most
+
+    def learn(self, event_time: datetime, total: int, hallucinated: float) -> None:
+        """Take verdicts into the reference at once; it is learned when it is long enough, and spans the seasons."""
+        self._began = self._began or event_time
+        self._ended = event_time
+        self._take(self.seasons.stratum(event_time), event_time.hour, total, hallucinated)
+        if self._whole.total >= self.verdicts and self._ended - self._began >= self.seasons.period:
+            self._frozen = Reference(self._whole.total, self._whole.hallucinated)
+
+    def _take(self, stratum: int, hour: int, total: int, hallucinated: float) -> None:
+        self._whole.add(total, hallucinated)
+        self._hours[hour].add(total, hallucinated)
+        if self.seasons is not Seasons.NONE:
+            self._strata.setdefault(stratum, Reference()).add(total, hallucinated)
+
+    def observe(self, event_time: datetime, total: int, hallucinated: float, *, hold: bool) -> bool:
         """Put verdicts into the lag window, and learn what has waited long enough; True when the reference grew."""
-        pending = self._pending
-        if pending and pending[-1][0] < _BLOCK:
-            pending[-1][0] += total
-            pending[-1][1] += hallucinated
+        pending, stratum, hour = self._pending, self.seasons.stratum(event_time), event_time.hour
+        if pending and pending[-1][2] < _BLOCK and pending[-1][0] == stratum and pending[-1][1] == hour:
+            pending[-1][2] += total
+            pending[-1][3] += hallucinated
         else:
-            pending.append([total, hallucinated])
+            pending.append([stratum, hour, total, hallucinated])
         self._waiting += total
         keep = HELD_VERDICTS if hold else LAG_VERDICTS
         grew = False
         # The newest block never leaves: it may still be filling, and a batch is not its own reference.
-        while len(pending) > 1 and self._waiting - pending[0][0] >= keep:
-            oldest = pending.popleft()
-            self._waiting -= oldest[0]
-            self.learn(*oldest)
+        while len(pending) > 1 and self._waiting - pending[0][2] >= keep:
+            stratum, hour, oldest, mass = pending.popleft()
+            self._waiting -= oldest
+            self._take(stratum, hour, oldest, mass)
             grew = True
         return grew
 
@@ -80,16 +170,30 @@ class Baseline:
         """Everything, as a JSON value."""
         return {
             "verdicts": self.verdicts,
-            "total": self.total,
-            "hallucinated": self.hallucinated,
+            "seasons": self.seasons.value,
+            "whole": self._whole.state(),
+            "frozen": None if self._frozen is None else self._frozen.state(),
+            "strata": {str(stratum): each.state() for stratum, each in self._strata.items()},
+            "hours": [each.state() for each in self._hours],
+            "began": None if self._began is None else self._began.isoformat(),
+            "ended": None if self._ended is None else self._ended.isoformat(),
             "pending": [list(block) for block in self._pending],
         }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """The baseline whose `state()` this is."""
-        baseline = cls(state["verdicts"])
-        baseline.learn(state["total"], state["hallucinated"])
+        baseline = cls(state["verdicts"], Seasons(state["seasons"]))
+        baseline._whole = Reference(*state["whole"])
+        baseline._frozen = None if state["frozen"] is None else Reference(*state["frozen"])
+        baseline._strata = {int(stratum): Reference(*each) for stratum, each in state["strata"].items()}
+        baseline._hours = [Reference(*each) for each in state["hours"]]
+        baseline._began = None if state["began"] is None else datetime.fromisoformat(state["began"])
+        baseline._ended = None if state["ended"] is None else datetime.fromisoformat(state["ended"])
         baseline._pending = deque(list(block) for block in state["pending"])
-        baseline._waiting = sum(total for total, _ in baseline._pending)
+        baseline._waiting = sum(total for _, _, total, _ in baseline._pending)
         return baseline
+
+
+def _scaled(rate: float, scale: float) -> float:
+    return min(1 - 1e-6, max(1e-6, rate * scale))

@@ -7,18 +7,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+from monitor.domain.alert import Direction
+
 _BLOCKS = 32
 
-_Block = tuple[datetime, int, int]
+_SUPPORT = 1.92
+"""Half the 95 % point of chi-squared with one degree of freedom: how much less likely a time in the interval may be."""
+
+_Block = tuple[datetime, int, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """The most likely beginning of a rise: `total` verdicts since `at`, `hallucinated` of them."""
+    """The most likely beginning of a change.
+
+    Attributes:
+        at: event time of the first verdicts after it.
+        earliest, latest: the times that are hardly less likely: a likelihood interval of about 95 %.
+        total, hallucinated: verdicts since `at`, and the sum of them.
+    """
 
     at: datetime
+    earliest: datetime
+    latest: datetime
     total: int
-    hallucinated: int
+    hallucinated: float
 
 
 class Trail:
@@ -34,7 +47,7 @@ class Trail:
     def __init__(self) -> None:
         self._levels: list[deque[_Block]] = [deque()]
 
-    def add(self, event_time: datetime, total: int, hallucinated: int) -> None:
+    def add(self, event_time: datetime, total: int, hallucinated: float) -> None:
         """Append one batch."""
         levels = self._levels
         level = levels[0]
@@ -49,28 +62,27 @@ class Trail:
             level = levels[depth]
             level.append((at, total + more, hallucinated + positives))
 
-    def _newest_first(self) -> Iterator[_Block]:
+    def __iter__(self) -> Iterator[_Block]:
         for level in self._levels:
             yield from reversed(level)
 
-    def change(self, baseline: float) -> Change:
+    def change(self, baseline: float, direction: Direction) -> Change:
         """The maximum-likelihood change point: from `baseline` to whatever rate the verdicts since it show.
 
         Raises:
             ValueError: nothing was added.
         """
-        best: Change | None = None
-        best_gain = -math.inf
-        total = hallucinated = 0
-        for at, batch, positives in self._newest_first():
+        places: list[tuple[float, datetime, int, float]] = []
+        total, hallucinated = 0, 0.0
+        for at, batch, positives in self:
             total += batch
             hallucinated += positives
-            gain = _gain(total, hallucinated, baseline)
-            if gain > best_gain:
-                best, best_gain = Change(at=at, total=total, hallucinated=hallucinated), gain
-        if best is None:
+            places.append((_gain(total, hallucinated, baseline, direction), at, total, hallucinated))
+        if not places:
             raise ValueError("an empty trail has no change point")
-        return best
+        gain, at, total, hallucinated = max(places, key=lambda place: place[0])
+        likely = [place[1] for place in places if place[0] >= gain - _SUPPORT]
+        return Change(at=at, earliest=min(likely), latest=max(likely), total=total, hallucinated=hallucinated)
 
     def state(self) -> list[list[list[Any]]]:
         """Everything, as a JSON value."""
@@ -86,11 +98,11 @@ class Trail:
         return trail
 
 
-def _gain(total: int, hallucinated: int, baseline: float) -> float:
-    """Log-likelihood gained by giving these verdicts a rate of their own; 0 where that is no rise."""
+def _gain(total: int, hallucinated: float, baseline: float, direction: Direction) -> float:
+    """Log-likelihood gained by giving these verdicts a rate of their own; 0 where that lies on the other side."""
     rate = hallucinated / total
-    if rate <= baseline:
+    if (rate <= baseline) if direction is Direction.RISE else (rate >= baseline):
         return 0.0
     faithful = total - hallucinated
-    gain = hallucinated * math.log(rate / baseline)
-    return gain + faithful * math.log((1 - rate) / (1 - baseline)) if faithful else gain
+    gain = hallucinated * math.log(rate / baseline) if hallucinated > 0 else 0.0
+    return gain + faithful * math.log((1 - rate) / (1 - baseline)) if faithful > 0 else gain

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.domain.alert import Alarm, Direction
-from monitor.drift.detector import RISES, RateDetector
+from monitor.drift.baseline import CAUTION, CAUTION_VERDICTS
+from monitor.drift.detector import SIDES, RateDetector
+from monitor.drift.seasons import Seasons
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 A = 20_000
@@ -39,15 +41,24 @@ def run(labels: list[bool], baseline_verdicts: int) -> list[tuple[int, Alarm]]:
     return raised
 
 
-def by_hand(labels: list[bool], p0: float) -> float:
+def by_hand(labels: list[float], tested: list[float]) -> float:
     """The mixture as the paper writes it: each component by `R <- (R + 1) * L`."""
-    components = [0.0] * len(RISES)
-    for label in labels:
-        for index, rise in enumerate(RISES):
-            p1 = min(p0 * rise, 1 - (1 - p0) / 4)
-            ratio = p1 / p0 if label else (1 - p1) / (1 - p0)
-            components[index] = (components[index] + 1) * ratio
-    return math.log(sum(components) / len(components))
+    value = 0.0
+    for side, p0 in zip(SIDES, tested, strict=True):
+        for multiple, share in zip(side.multiples, side.shares, strict=True):
+            p1 = min(p0 * multiple, 1 - (1 - p0) / 4) if side.direction is Direction.RISE else p0 / multiple
+            component = 0.0
+            for label in labels:
+                component = (component + 1) * (label * p1 / p0 + (1 - label) * (1 - p1) / (1 - p0))
+            value += side.weight * share / sum(side.shares) * component
+    return math.log(value)
+
+
+def rates_tested(total: int, hallucinated: float) -> list[float]:
+    estimate = (hallucinated + 0.5) / (total + 1)
+    error = math.sqrt(estimate * (1 - estimate) / (total + 1))
+    caution = CAUTION * (1 + CAUTION_VERDICTS / total)
+    return [estimate + step * error for step in (caution, 1.5, -caution, -1.5)]
 
 
 def test_single_verdicts_follow_the_textbook_recursion() -> None:
@@ -55,9 +66,16 @@ def test_single_verdicts_follow_the_textbook_recursion() -> None:
     labels = stream(3, (200, 0.1))
     for label in labels:
         watching.fold(START, 1, label)
-    estimate = 100.5 / 1001
-    cautious = estimate + 0.5 * math.sqrt(estimate * (1 - estimate) / 1001)
-    assert watching.evidence == pytest.approx(by_hand(labels, cautious), rel=1e-12)
+    assert watching.evidence == pytest.approx(by_hand([float(each) for each in labels], rates_tested(1000, 100)))
+
+
+def test_probabilities_are_bets_on_their_mean() -> None:
+    watching = learned(1000, 100)
+    rng = random.Random(3)
+    probabilities = [rng.betavariate(1, 9) for _ in range(200)]
+    for probability in probabilities:
+        watching.fold(START, 1, probability)
+    assert watching.evidence == pytest.approx(by_hand(probabilities, rates_tested(1000, 100)))
 
 
 def test_a_batch_of_one_equals_a_verdict_whichever_path_computes_it() -> None:
@@ -65,17 +83,15 @@ def test_a_batch_of_one_equals_a_verdict_whichever_path_computes_it() -> None:
     single, batch = learned(), learned()
     for label in labels:
         single.fold(START, 1, label)
-        batch._trail.add(START, 1, label)
-        batch._fold_batch(1, int(label))
-    assert batch._values == pytest.approx(single._values, rel=1e-12)
+        batch._mixture.fold_many(1, int(label), batch._factors_at(START))
+    assert batch._mixture.values() == pytest.approx(single._mixture.values(), rel=1e-9)
 
 
 def test_a_batch_is_one_restart_per_verdict_times_its_likelihood_ratio() -> None:
     watching = learned(1000, 100)
     watching.fold(START, 40, 6)
-    clean, dirty = watching._clean, watching._dirty
-    expected = [40 * d**6 * c**34 for d, c in zip(dirty, clean, strict=True)]
-    assert watching._values == pytest.approx(expected, rel=1e-12)
+    ratio = watching._factors_at(START)
+    assert watching._mixture.values() == pytest.approx(40 * ratio.hallucinated**6 * ratio.faithful**34, rel=1e-9)
 
 
 def test_any_order_within_a_bucket_gives_the_same_alarms() -> None:
@@ -101,8 +117,10 @@ def test_an_alarm_says_what_happened() -> None:
     assert alarm.event_time == START + timedelta(seconds=index)
     assert alarm.evidence >= math.log(A)
     assert alarm.rate_before == pytest.approx(0.1, abs=0.03)
-    assert alarm.rate_after == pytest.approx(0.5, abs=0.15)
+    assert alarm.rate_after == pytest.approx(0.5, abs=0.2)
     assert abs((alarm.change_at - START).total_seconds() - 1500) <= 15
+    assert alarm.change_earliest <= alarm.change_at <= alarm.change_latest
+    assert not alarm.recovers
     assert alarm.verdicts_seen == index + 1
     assert alarm.delay_verdicts == index - (alarm.change_at - START).total_seconds() + 1
 
@@ -130,11 +148,11 @@ def test_everything_hallucinated_in_the_baseline_never_alarms() -> None:
     assert all(watching.fold(START, 1, 1) is None for _ in range(3000))
 
 
-@pytest.mark.parametrize(("total", "hallucinated"), [(1_000_000, 0), (1_000_000, 100_000)])
+@pytest.mark.parametrize(("total", "hallucinated"), [(1_000_000, 110_000), (1_000_000, 111_000)])
 def test_a_huge_unremarkable_batch_neither_overflows_nor_alarms(total: int, hallucinated: int) -> None:
     watching = learned(2000, 220)
     assert watching.fold(START, total, hallucinated) is None
-    assert all(math.isfinite(value) for value in watching._values)
+    assert all(math.isfinite(value) for value in watching._mixture.values())
 
 
 def test_a_huge_batch_of_hallucinations_alarms_without_overflow() -> None:
@@ -231,3 +249,84 @@ def test_delays_after_a_jump(before: float, after: float, baseline_verdicts: int
             delays.append(late[0])
     assert len(delays) >= 55  # the others raised a false alarm first
     assert sum(delays) / len(delays) <= mean_delay
+
+
+def test_a_fall_is_reported_as_one() -> None:
+    raised = run(stream(40, (2500, 0.2), (1500, 0.05)), 1000)
+    ((index, alarm),) = raised
+    assert index >= 2500
+    assert alarm.direction is Direction.FALL
+    assert not alarm.recovers
+    assert alarm.rate_before == pytest.approx(0.2, abs=0.03)
+    assert alarm.rate_after == pytest.approx(0.05, abs=0.03)
+
+
+def test_a_rise_that_goes_away_is_a_recovery_and_the_old_baseline_returns() -> None:
+    labels = stream(42, (2500, 0.05), (400, 0.3), (1500, 0.05), (400, 0.3))
+    raised = run(labels, 1000)
+    assert [alarm.direction for _, alarm in raised] == [Direction.RISE, Direction.FALL, Direction.RISE]
+    assert [alarm.recovers for _, alarm in raised] == [False, True, False]
+    recovered, again = raised[1], raised[2]
+    assert 2900 <= recovered[0] < 3200
+    assert recovered[1].rate_before == pytest.approx(0.3, abs=0.1)
+    assert recovered[1].rate_after < 0.12
+    # Nothing is learned anew: the second rise is seen as soon as the first.
+    assert 4400 <= again[0] < 4500
+    assert again[1].rate_before == pytest.approx(0.05, abs=0.02)
+
+
+def test_a_rate_that_stays_up_does_not_recover() -> None:
+    raised = run(stream(42, (2500, 0.05), (20_000, 0.2)), 1000)
+    assert [alarm.recovers for _, alarm in raised] == [False]
+
+
+def test_what_is_said_to_be_normal_is_learned_anew() -> None:
+    watching = detector(500)
+    labels = stream(43, (1500, 0.05), (200, 0.4), (2500, 0.4))
+    alarms = []
+    for index, label in enumerate(labels):
+        if index == 1700:
+            assert watching.awaits_recovery
+            watching.rebaseline()
+            assert not watching.awaits_recovery
+        if (alarm := watching.fold(START, 1, label)) is not None:
+            alarms.append((index, alarm))
+    assert len(alarms) == 1
+    assert watching.baseline_rate == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_smaller_share_of_the_budget_makes_the_detector_slower() -> None:
+    eager, patient = learned(2000, 100), learned(2000, 100)
+    patient.average_run_length = 100 * A
+    labels = stream(44, (2000, 0.12))
+    first = [next(i for i, x in enumerate(labels) if each.fold(START, 1, x)) for each in (eager, patient)]
+    assert first[0] < first[1]
+
+
+def test_a_daily_rhythm_is_no_drift_when_hours_are_compared_with_their_like() -> None:
+    rng = random.Random(45)
+    alarms: dict[Seasons, int] = {}
+    days, an_hour = 12, 100
+    minutes = [
+        (START + timedelta(hours=hour), sum(rng.random() < (0.2 if hour % 24 < 8 else 0.05) for _ in range(an_hour)))
+        for hour in range(24 * days)
+    ]
+    for seasons in (Seasons.NONE, Seasons.DAILY):
+        watching = RateDetector(average_run_length=A, baseline_verdicts=4800, seasons=seasons)
+        alarms[seasons] = sum(watching.fold(when, an_hour, count) is not None for when, count in minutes)
+    assert alarms[Seasons.NONE] >= 3
+    assert alarms[Seasons.DAILY] == 0
+
+
+def test_a_drift_too_slow_for_the_lag_is_caught_all_the_same() -> None:
+    caught = []
+    for seed in range(20):
+        rng = random.Random(6000 + seed)
+        watching = detector(2000)
+        length = 10_000
+        labels = [rng.random() < 0.05 + 0.05 * max(0, i - 2500) / length for i in range(2500 + length)]
+        first = next((i for i, label in enumerate(labels) if watching.fold(START, 1, label)), None)
+        if first is not None and first >= 2500:
+            caught.append((first - 2500) / length)
+    assert len(caught) >= 18  # the others raised a false alarm first
+    assert sum(caught) / len(caught) < 0.6

@@ -127,7 +127,7 @@ def test_too_few_audits_are_refused_with_how_many_are_needed() -> None:
     assert isinstance(powered_rate(sums([])), NoRate)
 
 
-@pytest.mark.parametrize("change", [{"predicted": 1.1}, {"inclusion": 0.0}, {"inclusion": 1.5}])
-def test_what_is_no_probability_is_refused(change: dict[str, float]) -> None:
+@pytest.mark.parametrize(("predicted", "inclusion"), [(1.1, 1.0), (-0.1, 1.0), (0.5, 0.0), (0.5, 1.5)])
+def test_what_is_no_probability_is_refused(predicted: float, inclusion: float) -> None:
     with pytest.raises(ValueError, match="is no trace with a probability"):
-        sums([Seen(**{"predicted": 0.5, **change})])
+        sums([Seen(predicted=predicted, inclusion=inclusion)])

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from monitor.domain.alert import Direction
 from monitor.drift.trail import Trail
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -18,14 +19,14 @@ def trail(labels: list[int]) -> Trail:
 
 
 def test_a_clean_change_is_found_to_the_verdict() -> None:
-    change = trail([0] * 100 + [1] * 10).change(0.05)
+    change = trail([0] * 100 + [1] * 10).change(0.05, Direction.RISE)
     assert (change.at, change.total, change.hallucinated) == (START + timedelta(seconds=100), 10, 10)
 
 
 def test_a_change_long_ago_is_found_to_a_few_hundredths_of_its_age() -> None:
     rng = random.Random(1)
     labels = [int(rng.random() < 0.05) for _ in range(20_000)] + [int(rng.random() < 0.15) for _ in range(4000)]
-    change = trail(labels).change(0.05)
+    change = trail(labels).change(0.05, Direction.RISE)
     assert abs((change.at - START).total_seconds() - 20_000) <= 300
 
 
@@ -41,4 +42,4 @@ def test_no_verdict_is_lost_by_coarsening() -> None:
 
 def test_an_empty_trail_has_no_change_point() -> None:
     with pytest.raises(ValueError, match="empty"):
-        Trail().change(0.1)
+        Trail().change(0.1, Direction.RISE)
