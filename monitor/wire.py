@@ -268,7 +268,8 @@ def verdict_to_json(
 
 def alert_to_json(alert: Alert) -> dict[str, Any]:
     """`alert.v1` as a JSON value."""
-    return {"schema": "alert.v1", **_ALERT.dump_python(alert, mode="json")}
+    # A recovery ends an alert and is none: it is never sent.
+    return {"schema": "alert.v1", **_ALERT.dump_python(alert, mode="json", exclude={"alarm": {"recovers"}})}
 
 
 class _DeadLetterV1(BaseModel):

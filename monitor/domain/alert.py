@@ -29,7 +29,7 @@ class Alarm:
     Attributes:
         event_time: event time of the verdict (or bucket) that raised it.
         change_at: estimated event time of the change.
-        change_earliest, change_latest: its interval, about 95 %.
+        change_earliest, change_latest: its interval, about 95 %; None for alarms of releases that gave none.
         evidence: natural logarithm of the e-detector's value; an alarm means evidence >= log(ARL).
         rate_before: the baseline rate, as learned.
         rate_after: the rate since the estimated change.
@@ -40,8 +40,8 @@ class Alarm:
 
     event_time: datetime
     change_at: datetime
-    change_earliest: datetime
-    change_latest: datetime
+    change_earliest: datetime | None = None
+    change_latest: datetime | None = None
     direction: Direction
     evidence: float
     rate_before: float

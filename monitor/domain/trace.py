@@ -14,9 +14,10 @@ def as_utc(moment: datetime, name: str) -> datetime:
 
 
 def hold_utc(record: object, *names: str) -> None:
-    """Put the named times of a frozen domain object into UTC; raises ValueError for a naive one."""
+    """Put the named times of a frozen domain object into UTC, where there are any; ValueError for a naive one."""
     for name in names:
-        object.__setattr__(record, name, as_utc(getattr(record, name), name))
+        if (moment := getattr(record, name)) is not None:
+            object.__setattr__(record, name, as_utc(moment, name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor.config import DriftSettings
-from monitor.domain.alert import Alarm, Alert, AlertState
+from monitor.domain.alert import Alarm, Alert, AlertState, Direction
 from monitor.domain.errors import LedgerUnavailable
 from monitor.drift.detector import RateDetector
 from monitor.services.stopping import Stop
@@ -131,26 +131,34 @@ class DriftWatch:
         kept = states.get(key)
         # A fresh copy each time: when saving fails, what is remembered here is still what the ledger has.
         detector = self._detector(key, kept)
-        alerts = []
-        for minute in minutes:
-            alarm = detector.fold(minute.minute, minute.total, minute.hallucinated)
-            if alarm is not None:
-                alerts.append(self._alert(key, alarm))
+        alarms = [
+            alarm
+            for minute in minutes
+            if (alarm := detector.fold(minute.minute, minute.total, minute.hallucinated)) is not None
+        ]
+        # A rate that fell below its baseline is good news, which nobody is woken for.
+        alerts = [self._alert(key, alarm) for alarm in alarms if alarm.direction is Direction.RISE or alarm.recovers]
         state = detector.state()
         previous = kept.folded_through if kept else None
-        if not save_fold(self._engine, key, minutes=minutes, state=state, previous=previous, alerts=alerts):
+        changed = save_fold(self._engine, key, minutes=minutes, state=state, previous=previous, alerts=alerts)
+        if changed is None:
             return None
         states[key] = DetectorState(state=state, folded_through=minutes[-1].minute)
-        self._tell(key, minutes, detector, alerts)
-        return alerts
+        self._tell(key, minutes, detector, alarms, changed)
+        return changed
 
     def _detector(self, key: SegmentKey, kept: DetectorState | None) -> RateDetector:
         arl, baseline = self._settings.average_run_length, self._settings.baseline_verdicts
         if kept is not None:
-            detector = RateDetector.from_state(dict(kept.state))
-            if (detector.average_run_length, detector.baseline_verdicts) == (arl, baseline):
-                return detector
-            logger.warning("drift settings changed, a new baseline is learned", extra={"segment": str(key.segment)})
+            try:
+                detector = RateDetector.from_state(dict(kept.state))
+            except ValueError as error:
+                extra = {"segment": str(key.segment), "error": str(error)}
+                logger.warning("a detector of another release, a new baseline is learned", extra=extra)
+            else:
+                if (detector.average_run_length, detector.baseline_verdicts) == (arl, baseline):
+                    return detector
+                logger.warning("drift settings changed, a new baseline is learned", extra={"segment": str(key.segment)})
         return RateDetector(average_run_length=arl, baseline_verdicts=baseline)
 
     def _alert(self, key: SegmentKey, alarm: Alarm) -> Alert:
@@ -167,7 +175,12 @@ class DriftWatch:
         )
 
     def _tell(
-        self, key: SegmentKey, minutes: Sequence[ClosedMinute], detector: RateDetector, alerts: Sequence[Alert]
+        self,
+        key: SegmentKey,
+        minutes: Sequence[ClosedMinute],
+        detector: RateDetector,
+        alarms: Sequence[Alarm],
+        changed: Sequence[Alert],
     ) -> None:
         instruments = self._telemetry.instruments
         recent = self._recent.setdefault(key, deque(maxlen=_GAUGE_MINUTES))
@@ -176,17 +189,15 @@ class DriftWatch:
             instruments.rate(key.segment, sum(minute.hallucinated for minute in recent) / total)
         if detector.evidence is not None:
             instruments.evidence(key.segment, detector.evidence)
-        for alert in alerts:
+        for alarm in alarms:
             logger.warning(
-                "hallucination rate rose",
-                extra={
-                    "segment": str(alert.segment),
-                    "before": alert.alarm.rate_before,
-                    "after": alert.alarm.rate_after,
-                },
+                "hallucination rate rose" if alarm.direction is Direction.RISE else "hallucination rate fell",
+                extra={"segment": str(key.segment), "before": alarm.rate_before, "after": alarm.rate_after},
             )
-            instruments.alert_raised(alert)
-            self._telemetry.alerts.emit(alert, at=alert.raised_at)
+        for alert in changed:
+            if alert.state is AlertState.FIRING:
+                instruments.alert_raised(alert)
+            self._telemetry.alerts.emit(alert, at=self._clock())
 
     def _count_late(self) -> None:
         counted = late_verdicts(self._engine)

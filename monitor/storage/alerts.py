@@ -1,6 +1,7 @@
 """Alerts as they stand, and how they came there. Every change of state puts its deliveries into the outbox."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +30,8 @@ def raise_alert(connection: Connection, alert: Alert) -> None:
             direction=alarm.direction.value,
             event_time=alarm.event_time,
             change_at=alarm.change_at,
+            change_earliest=alarm.change_earliest,
+            change_latest=alarm.change_latest,
             evidence=alarm.evidence,
             rate_before=alarm.rate_before,
             rate_after=alarm.rate_after,
@@ -66,6 +69,33 @@ def change_state(
         return alert
 
 
+def resolve_recovered(connection: Connection, like: Alert, *, at: datetime, note: str) -> list[Alert]:
+    """Resolve the open alerts of the same segment, evaluator and judge version, in the caller's transaction.
+
+    Args:
+        connection: in a transaction.
+        like: whose segment, evaluator and judge version are meant.
+        at: when the rate was back.
+        note: what the transition says.
+    """
+    open_ones = (
+        alerts.c.tenant == like.segment.tenant,
+        alerts.c.service == like.segment.service,
+        alerts.c.environment == like.segment.environment,
+        alerts.c.evaluator == like.evaluator,
+        alerts.c.judge_version == like.judge_version,
+        alerts.c.state != AlertState.RESOLVED.value,
+    )
+    found = connection.execute(select(alerts).where(*open_ones).order_by(alerts.c.alert_id).with_for_update()).all()
+    resolved = [replace(to_alert(row), state=AlertState.RESOLVED) for row in found]
+    for row, alert in zip(found, resolved, strict=True):
+        connection.execute(
+            update(alerts).where(alerts.c.alert_id == alert.alert_id).values(state=AlertState.RESOLVED.value)
+        )
+        _note(connection, alert, before=row.state, at=at, actor="drift", note=note)
+    return resolved
+
+
 def find_alerts(engine: Engine, *, states: Sequence[AlertState] = tuple(AlertState), limit: int = 1000) -> list[Alert]:
     """The newest alerts in one of these states, newest first."""
     query = (
@@ -88,6 +118,8 @@ def to_alert(row: Row[Any]) -> Alert:
         alarm=Alarm(
             event_time=row.event_time,
             change_at=row.change_at,
+            change_earliest=row.change_earliest,
+            change_latest=row.change_latest,
             direction=Direction(row.direction),
             evidence=row.evidence,
             rate_before=row.rate_before,

@@ -17,7 +17,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from monitor.domain.alert import Alert
 from monitor.domain.trace import Segment
-from monitor.storage.alerts import raise_alert
+from monitor.storage.alerts import raise_alert, resolve_recovered
 from monitor.storage.engine import retry_conflicts, snapshot, transaction
 from monitor.storage.tables import drift_states, rollups
 
@@ -119,7 +119,7 @@ def save_fold(
     state: Mapping[str, Any],
     previous: datetime | None,
     alerts: Sequence[Alert] = (),
-) -> bool:
+) -> list[Alert] | None:
     """Keep what folding these minutes came to, in one transaction: state, folded minutes, alerts, deliveries.
 
     Args:
@@ -128,26 +128,33 @@ def save_fold(
         minutes: exactly those that were folded, as `closed_minutes` gave them, in order, at least one.
         state: the detector's new state, as JSON values.
         previous: `folded_through` of the state that was folded into; None when there was none.
-        alerts: raised by these minutes; their ids must be new.
+        alerts: one for each alarm of these minutes, in their order; their ids must be new. An alarm that says that
+            the rate has recovered is no new alert: it resolves the open ones.
 
     Returns:
-        False, with nothing kept, when another process has folded this segment meanwhile: load its state and
-        begin again.
+        The alerts that were raised or resolved, as they now stand. None, with nothing kept, when another process has
+        folded this segment meanwhile: load its state and begin again.
 
     Raises:
         LedgerUnavailable: nothing was kept.
     """
 
-    def save() -> bool:
+    def save() -> list[Alert] | None:
         with transaction(engine) as connection:
             if not _save_state(connection, key, state=state, previous=previous, through=minutes[-1].minute):
-                return False
+                return None
             _mark_folded(connection, key, minutes)
-            for alert in alerts:
-                raise_alert(connection, alert)
-            return True
+            return [changed for alert in alerts for changed in _raise_or_resolve(connection, alert)]
 
     return retry_conflicts(save)
+
+
+def _raise_or_resolve(connection: Connection, alert: Alert) -> list[Alert]:
+    if not alert.alarm.recovers:
+        raise_alert(connection, alert)
+        return [alert]
+    note = f"the rate is back at {alert.alarm.rate_after:.1%}"
+    return resolve_recovered(connection, alert, at=alert.raised_at, note=note)
 
 
 def late_verdicts(engine: Engine) -> dict[SegmentKey, int]:

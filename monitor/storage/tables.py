@@ -300,6 +300,8 @@ alerts = Table(
     Column("delay_verdicts", BigInteger, nullable=False),
     Column("average_run_length", Double, nullable=False),
     _moment("raised_at"),
+    _moment("change_earliest", nullable=True),
+    _moment("change_latest", nullable=True),
     _one_of("state", ("firing", "acknowledged", "resolved"), "state"),
     _one_of("direction", ("rise", "fall"), "direction"),
     Index(None, "tenant", "service", "environment", "raised_at"),

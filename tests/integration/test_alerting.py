@@ -39,7 +39,7 @@ from monitor.storage.drift_store import closed_minutes, load_states
 from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.subscriptions import subscribe
-from monitor.storage.tables import outbox
+from monitor.storage.tables import drift_states, outbox
 from monitor.streaming.producer import Producer
 from monitor.telemetry.setup import Telemetry
 from tests.examples.assessments import NOON, assessment
@@ -112,6 +112,27 @@ def risen(engine: Engine, ledger: Ledger) -> None:
 
 
 # Drift: minutes to alerts.
+
+
+def test_a_rate_that_comes_back_resolves_its_alert(engine: Engine, ledger: Ledger) -> None:
+    ledger.record(verdicts((60, 0.1), (20, 0.4), (60, 0.1)))
+    heard = Heard()
+    raised, resolved = watch(engine, heard).step().alerts
+    assert raised.alert_id == resolved.alert_id
+    assert (raised.state, resolved.state) == (AlertState.FIRING, AlertState.RESOLVED)
+    assert find_alerts(engine) == [resolved]
+    assert [value for _, value in heard.metrics()["groundwatch.alerts"]] == [1]
+    assert len(heard.events.get_finished_logs()) == 2
+
+
+def test_a_detector_of_another_release_begins_anew(engine: Engine, ledger: Ledger) -> None:
+    ledger.record(verdicts((30, 0.1)))
+    watch(engine).step()
+    with transaction(engine) as connection:
+        connection.execute(update(drift_states).values(state={"format": 1}))
+    ledger.record(verdicts((60, 0.1), (30, 0.4), first=30 * PER_MINUTE + 1))
+    (alert,) = watch(engine).step().alerts
+    assert alert.state is AlertState.FIRING
 
 
 def test_a_rise_becomes_one_alert_with_event_and_metrics(engine: Engine, risen: None) -> None:

@@ -1,5 +1,6 @@
 """What drift detection reads and keeps, on a real Postgres."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,6 +39,8 @@ def alert(alert_id: str = "a-1") -> Alert:
     alarm = Alarm(
         event_time=at(1),
         change_at=at(0),
+        change_earliest=at(0),
+        change_latest=at(1),
         direction=Direction.RISE,
         evidence=10.5,
         rate_before=0.1,
@@ -60,7 +63,8 @@ def alert(alert_id: str = "a-1") -> Alert:
 def fold_first(engine: Engine, *alerts: Alert) -> None:
     """Fold the closed minutes of the one segment, as a drift worker does that has never run."""
     minutes = closed_minutes(engine, lateness=LATENESS)[KEY]
-    assert save_fold(engine, KEY, minutes=minutes, state={"seen": 1}, previous=None, alerts=alerts)
+    saved = save_fold(engine, KEY, minutes=minutes, state={"seen": 1}, previous=None, alerts=alerts)
+    assert saved == list(alerts)
 
 
 @pytest.fixture
@@ -133,7 +137,7 @@ def test_a_verdict_for_a_folded_minute_is_late_and_counted(engine: Engine, ledge
 def test_a_verdict_between_reading_and_folding_is_late(engine: Engine, ledger: Ledger, two_minutes: None) -> None:
     minutes = closed_minutes(engine, lateness=LATENESS)[KEY]
     ledger.record([assessment(6, seconds_past_noon=10), assessment(7, seconds_past_noon=-60)])
-    assert save_fold(engine, KEY, minutes=minutes, state={}, previous=None)
+    assert save_fold(engine, KEY, minutes=minutes, state={}, previous=None) == []
     assert late_verdicts(engine) == {KEY: 2}
 
 
@@ -141,7 +145,8 @@ def test_a_verdict_between_reading_and_folding_is_late(engine: Engine, ledger: L
 def test_only_one_of_two_workers_folds(engine: Engine, two_minutes: None, previous: datetime | None) -> None:
     minutes = closed_minutes(engine, lateness=LATENESS)[KEY]
     fold_first(engine)
-    assert not save_fold(engine, KEY, minutes=minutes, state={"seen": 2}, previous=previous, alerts=[alert()])
+    saved = save_fold(engine, KEY, minutes=minutes, state={"seen": 2}, previous=previous, alerts=[alert()])
+    assert saved is None
     assert load_states(engine)[KEY].state == {"seen": 1}
     assert find_alerts(engine) == []
 
@@ -200,6 +205,26 @@ def test_a_state_change_is_noted_and_delivered_once(engine: Engine, two_minutes:
     states = [delivery.payload["state"] for delivery in claim_deliveries(engine, limit=9, lease_seconds=60)]
     assert states == ["firing", "acknowledged"]
     assert change_state(engine, "nobody", AlertState.RESOLVED, at=at(3), actor="Ada") is None
+
+
+def test_a_recovery_resolves_what_is_open_and_raises_nothing(engine: Engine, ledger: Ledger, two_minutes: None) -> None:
+    fold_first(engine, alert("a-1"), alert("a-2"))
+    change_state(engine, "a-2", AlertState.ACKNOWLEDGED, at=at(3), actor="Ada")
+    ledger.record([assessment(6, seconds_past_noon=400)])
+    minutes = closed_minutes(engine, lateness=LATENESS)[KEY]
+    back = replace(alert("a-3"), alarm=replace(alert().alarm, recovers=True, rate_after=0.08), raised_at=at(6))
+    resolved = save_fold(engine, KEY, minutes=minutes, state={}, previous=at(1), alerts=[back])
+    assert resolved is not None
+    assert [(each.alert_id, each.state) for each in resolved] == [("a-1", "resolved"), ("a-2", "resolved")]
+    assert {each.alert_id for each in find_alerts(engine, states=[AlertState.RESOLVED])} == {"a-1", "a-2"}
+    assert len(find_alerts(engine)) == 2
+    with transaction(engine) as connection:
+        last = alert_transitions.c["from_state", "to_state", "actor", "note"]
+        noted = connection.execute(select(last).order_by(alert_transitions.c.id.desc()).limit(2)).all()
+    assert {tuple(row) for row in noted} == {
+        ("firing", "resolved", "drift", "the rate is back at 8.0%"),
+        ("acknowledged", "resolved", "drift", "the rate is back at 8.0%"),
+    }
 
 
 def _claim_one(engine: Engine, lease_seconds: float = 60.0) -> Any:

@@ -42,6 +42,8 @@ DEAD: dict[str, Any] = {
 ALARM: dict[str, Any] = {
     "event_time": AWARE,
     "change_at": AWARE,
+    "change_earliest": AWARE,
+    "change_latest": AWARE,
     "direction": Direction.RISE,
     "evidence": 10.0,
     "rate_before": 0.1,

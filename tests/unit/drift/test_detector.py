@@ -119,6 +119,8 @@ def test_an_alarm_says_what_happened() -> None:
     assert alarm.rate_before == pytest.approx(0.1, abs=0.03)
     assert alarm.rate_after == pytest.approx(0.5, abs=0.2)
     assert abs((alarm.change_at - START).total_seconds() - 1500) <= 15
+    assert alarm.change_earliest is not None
+    assert alarm.change_latest is not None
     assert alarm.change_earliest <= alarm.change_at <= alarm.change_latest
     assert not alarm.recovers
     assert alarm.verdicts_seen == index + 1

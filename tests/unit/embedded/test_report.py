@@ -51,6 +51,8 @@ def alert(service: str, minute: int) -> Alert:
         alarm=Alarm(
             event_time=NOON + timedelta(minutes=minute),
             change_at=CHANGE,
+            change_earliest=CHANGE,
+            change_latest=CHANGE,
             direction=Direction.RISE,
             evidence=10.0,
             rate_before=0.1,

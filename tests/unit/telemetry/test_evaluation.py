@@ -146,6 +146,8 @@ def test_an_alert_is_an_event_with_a_severity(
     alarm = Alarm(
         event_time=NOON,
         change_at=NOON,
+        change_earliest=NOON,
+        change_latest=NOON,
         direction=Direction.RISE,
         evidence=10.1,
         rate_before=0.1,

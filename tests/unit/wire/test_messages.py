@@ -160,6 +160,8 @@ def test_an_alert_is_what_the_schema_says(direction: Direction, state: AlertStat
     alarm = Alarm(
         event_time=LATER,
         change_at=NOW,
+        change_earliest=NOW,
+        change_latest=NOW,
         direction=direction,
         evidence=10.0,
         rate_before=0.1,
