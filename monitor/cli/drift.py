@@ -14,8 +14,9 @@ from rich.table import Table
 
 from monitor.cli.console import wide_console
 from monitor.domain.errors import InvalidInput
-from monitor.drift.recorded import read_rows
-from monitor.drift.replay import ReplayedAlarm, Row, replay
+from monitor.drift.recorded import LABEL, PROBABILITY, read_rows
+from monitor.drift.replay import Backtest, ReplayedAlarm, Row
+from monitor.drift.seasons import Seasons
 
 _PROGRESS_EVERY = 50_000
 
@@ -37,7 +38,9 @@ def backtest(
     *,
     source: Annotated[
         Path,
-        typer.Option("--input", "-i", help="CSV with the columns event_time, segment, label; `-` is standard input."),
+        typer.Option(
+            "--input", "-i", help="CSV with the columns event_time, segment, label or p; `-` is standard input."
+        ),
     ],
     arl: Annotated[
         float, typer.Option(min=100, max=1e12, help="Verdicts between false alarms, at least, on average.")
@@ -45,15 +48,28 @@ def backtest(
     baseline_n: Annotated[
         int, typer.Option(min=1, help="Verdicts of a segment that its baseline is learned from.")
     ] = 2000,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Watch the calibrated probabilities of column p, not the labels.")
+    ] = False,
+    seasons: Annotated[
+        Seasons, typer.Option(help="Compare each hour with its like; the baseline then spans a day or a week.")
+    ] = Seasons.NONE,
+    second_opinion: Annotated[
+        bool, typer.Option("--second-opinion", help="Say when river's ADWIN saw the change, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line and alarm.")] = False,
 ) -> None:
     """Replay recorded verdicts and print the alarms that they would have raised.
 
     `event_time` is ISO 8601 (UTC unless it says otherwise), `label` is 0/1, PASS/FAIL, faithful/hallucinated or
-    true/false. Rows may be out of order: each segment is sorted by event time, rows of equal time stay as they are.
+    true/false, `p` the probability that the answer is hallucinated. Rows may be out of order: each segment is sorted by
+    event time, rows of equal time stay as they are. A fall that ends a rise `recovers`: the baseline of before returns.
     """
+    plan = Backtest(
+        average_run_length=arl, baseline_verdicts=baseline_n, seasons=seasons, second_opinion=second_opinion
+    )
     with _opened(source) as lines:
-        alarms = replay(_counted(read_rows(lines)), average_run_length=arl, baseline_verdicts=baseline_n)
+        alarms = plan.run(_counted(read_rows(lines, verdict=PROBABILITY if probabilities else LABEL)))
     if as_json:
         for raised in alarms:
             typer.echo(json.dumps(_as_json(raised), ensure_ascii=False))
@@ -93,6 +109,10 @@ def _as_json(raised: ReplayedAlarm) -> dict[str, Any]:
         "rate_before": round(alarm.rate_before, 6),
         "rate_after": round(alarm.rate_after, 6),
         "change_at": alarm.change_at.isoformat(),
+        "change_earliest": alarm.change_earliest and alarm.change_earliest.isoformat(),
+        "change_latest": alarm.change_latest and alarm.change_latest.isoformat(),
+        "recovers": alarm.recovers,
+        "second_opinion": raised.second_opinion and raised.second_opinion.isoformat(),
         "delay_verdicts": alarm.delay_verdicts,
         "verdicts_seen": alarm.verdicts_seen,
     }
@@ -100,7 +120,7 @@ def _as_json(raised: ReplayedAlarm) -> dict[str, Any]:
 
 def _as_table(alarms: list[ReplayedAlarm]) -> Table:
     table = Table(title=f"{len(alarms)} alarm{'' if len(alarms) == 1 else 's'}")
-    for heading in ("segment", "raised by the verdict of", "changed at"):
+    for heading in ("segment", "what", "raised by the verdict of", "changed at", "ADWIN"):
         table.add_column(heading, overflow="fold")
     for heading in ("rate before", "rate after", "evidence", "delay"):
         table.add_column(heading, justify="right")
@@ -108,8 +128,10 @@ def _as_table(alarms: list[ReplayedAlarm]) -> Table:
         alarm = raised.alarm
         table.add_row(
             raised.segment,
+            "recovery" if alarm.recovers else alarm.direction.value,
             f"{alarm.event_time:%Y-%m-%d %H:%M:%S%z}",
             f"{alarm.change_at:%Y-%m-%d %H:%M:%S%z}",
+            f"{raised.second_opinion:%Y-%m-%d %H:%M:%S%z}" if raised.second_opinion else "-",
             f"{alarm.rate_before:.1%}",
             f"{alarm.rate_after:.1%}",
             f"{alarm.evidence:.1f}",

@@ -51,6 +51,10 @@ def test_one_json_line_an_alarm(app: typer.Typer, csv: str, tmp_path: Path) -> N
         "rate_before",
         "rate_after",
         "change_at",
+        "change_earliest",
+        "change_latest",
+        "recovers",
+        "second_opinion",
         "delay_verdicts",
         "verdicts_seen",
     }
