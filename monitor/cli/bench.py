@@ -2,7 +2,7 @@
 
 import typer
 
-from monitor.cli import bench_attacks, bench_judge, bench_peers, bench_pipeline, bench_screen
+from monitor.cli import bench_attacks, bench_drift, bench_judge, bench_peers, bench_pipeline, bench_screen
 
 
 def register(app: typer.Typer) -> None:
@@ -12,5 +12,6 @@ def register(app: typer.Typer) -> None:
     bench_peers.register(bench)
     bench_attacks.register(bench)
     bench_screen.register(bench)
+    bench_drift.register(bench)
     bench_pipeline.register(bench)
     app.add_typer(bench, name="bench")

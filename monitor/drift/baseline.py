@@ -13,11 +13,11 @@ LAG_VERDICTS = 500
 HELD_VERDICTS = 20 * LAG_VERDICTS
 """However long the evidence stays high, no more than this many verdicts wait outside the reference."""
 
-CAUTION = 0.25
+CAUTION = 0.05
 """Standard errors that the tested rate lies away from the estimate, towards the alternatives, for a long baseline …"""
 
-CAUTION_VERDICTS = 500
-"""… and twice as many for a baseline of this many verdicts. Both chosen by simulation: see docs/drift.md."""
+CAUTION_VERDICTS = 150
+"""… and one more for a baseline of this many verdicts. Both chosen by simulation: see docs/drift.md."""
 
 FROZEN_CAUTION = 1.5
 """The same for the frozen reference, whose error stays what it is for ever."""
@@ -108,7 +108,7 @@ class Baseline:
         assert self._frozen is not None
         here, scale = self._here(stratum)
         frozen = self._frozen
-        caution = CAUTION * (1 + CAUTION_VERDICTS / here.total)
+        caution = CAUTION + CAUTION_VERDICTS / here.total
         return Tested(
             rise=here.shifted(caution),
             rise_frozen=_scaled(frozen.shifted(FROZEN_CAUTION), scale),

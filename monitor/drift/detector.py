@@ -27,14 +27,14 @@ from monitor.drift.recovery import Recovery
 from monitor.drift.seasons import Rhythm, Seasons
 from monitor.drift.trail import Trail
 
-_RISES, _RISE_SHARES = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0), (1.0, 2.0, 3.0, 2.0, 2.0, 1.0, 1.0)
+_RISES, _RISE_SHARES = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0), (1.0, 2.0, 5.0, 3.0, 2.0, 1.0, 0.5)
 _FALLS, _FALL_SHARES = (1.25, 1.5, 2.0, 3.0, 4.0), (1.0, 1.0, 1.0, 1.0, 1.0)
 
 SIDES: Sequence[Side] = (
-    Side(Direction.RISE, 0.80, _RISES, _RISE_SHARES),
-    Side(Direction.RISE, 0.10, _RISES, _RISE_SHARES),
-    Side(Direction.FALL, 0.07, _FALLS, _FALL_SHARES),
-    Side(Direction.FALL, 0.03, _FALLS, _FALL_SHARES),
+    Side(Direction.RISE, 0.88, _RISES, _RISE_SHARES),
+    Side(Direction.RISE, 0.06, _RISES, _RISE_SHARES),
+    Side(Direction.FALL, 0.04, _FALLS, _FALL_SHARES),
+    Side(Direction.FALL, 0.02, _FALLS, _FALL_SHARES),
 )
 """Rise against the learning and against the frozen reference, then fall. A rise is what must be seen soon."""
 

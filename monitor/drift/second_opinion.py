@@ -19,7 +19,7 @@ def changes(batches: Iterable[tuple[datetime, int, float]]) -> Iterator[datetime
     # Loaded here: it takes seconds, and most commands do without.
     from river.drift import ADWIN  # noqa: PLC0415 - loaded late, see above
 
-    adwin: Any = ADWIN()  # type: ignore[no-untyped-call] - river publishes no types for it
+    adwin: Any = ADWIN()  # type: ignore[no-untyped-call]  # river has no types for it
     for event_time, total, hallucinated in batches:
         seen = False
         for verdict in _spread(total, hallucinated):

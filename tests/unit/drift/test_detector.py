@@ -57,7 +57,7 @@ def by_hand(labels: list[float], tested: list[float]) -> float:
 def rates_tested(total: int, hallucinated: float) -> list[float]:
     estimate = (hallucinated + 0.5) / (total + 1)
     error = math.sqrt(estimate * (1 - estimate) / (total + 1))
-    caution = CAUTION * (1 + CAUTION_VERDICTS / total)
+    caution = CAUTION + CAUTION_VERDICTS / total
     return [estimate + step * error for step in (caution, 1.5, -caution, -1.5)]
 
 
