@@ -16,7 +16,7 @@ def tables(figures: DriftFigures) -> list[Table]:
     plan = figures.plan
     return [
         (
-            f"Streams that do not change, {plan.runs} runs; average run length asked for {plan.average_run_length:,.0f}",
+            f"Streams that do not change, {plan.runs} runs; run length asked for {plan.average_run_length:,.0f}",
             [
                 "detector",
                 "learned from",
