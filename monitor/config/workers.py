@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from monitor.config.section import HttpUrl, Seconds, Section, Share
+from monitor.drift.seasons import Seasons
 
 
 class JudgeSettings(Section):
@@ -36,6 +37,8 @@ class DriftSettings(Section):
     """Verdicts between false alarms, at least, on average, per segment."""
     baseline_verdicts: Annotated[int, Field(ge=50)] = 2000
     """Verdicts of a segment from which its baseline rate is learned before it is watched."""
+    seasons: Seasons = Seasons.NONE
+    """Compare each hour of the day (UTC), weekends apart if `weekly`, with its like; a baseline then spans a period."""
     allowed_lateness_seconds: Annotated[float, Field(ge=0)] = 60.0
     """A minute is folded in once the segment's newest event time is this much past its end."""
     poll_seconds: Seconds = 5.0

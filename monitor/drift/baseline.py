@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any, NamedTuple, Self
 
 from monitor.drift.reference import Reference
-from monitor.drift.seasons import Rhythm, Seasons, rhythm
+from monitor.drift.rhythm import Rhythm, rhythm
+from monitor.drift.seasons import Seasons
 
 LAG_VERDICTS = 500
 """A verdict joins the reference only when this many younger ones have been seen: a change has that long to show."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy.special import ndtr
 
 from monitor.domain.rate import Z_95, Rate, wilson
 
@@ -74,7 +74,7 @@ def causes(whole: Counts, slices: Mapping[tuple[str, str], Counts]) -> list[Caus
         if counts.after >= FEWEST_VERDICTS and whole.after - counts.after >= FEWEST_VERDICTS
     }
     tests = {name: _excess(counts, whole - counts, whole) for name, counts in looked_at.items()}
-    chances = [float(stats.norm.sf(effect / error)) for effect, error in tests.values()]
+    chances = [float(ndtr(-effect / error)) for effect, error in tests.values()]
     corrected = dict(zip(tests, holm(chances), strict=True))
     named = []
     for (dimension, value), p_value in corrected.items():

@@ -3,7 +3,7 @@
 import math
 from enum import StrEnum
 
-from scipy import stats
+from scipy.special import ndtr
 
 from monitor.drift.corrected import Share
 
@@ -36,7 +36,7 @@ def confirmation(before: Share, after: Share) -> Confirmation:
         return Confirmation.PENDING
     (rate, spread), (earlier, earlier_spread) = _estimate(after), _estimate(before)
     rise = (rate - earlier) / math.hypot(spread, earlier_spread)
-    return Confirmation.CONFIRMED if stats.norm.sf(rise) <= ERROR else Confirmation.NOT_CONFIRMED
+    return Confirmation.CONFIRMED if ndtr(-rise) <= ERROR else Confirmation.NOT_CONFIRMED
 
 
 def _estimate(share: Share) -> tuple[float, float]:

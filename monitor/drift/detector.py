@@ -24,7 +24,8 @@ from monitor.domain.alert import Alarm, Direction
 from monitor.drift.baseline import Baseline
 from monitor.drift.mixture import Factors, Mixture, Side, factors
 from monitor.drift.recovery import Recovery
-from monitor.drift.seasons import Rhythm, Seasons
+from monitor.drift.rhythm import Rhythm
+from monitor.drift.seasons import Seasons
 from monitor.drift.trail import Trail
 
 _RISES, _RISE_SHARES = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0), (1.0, 2.0, 5.0, 3.0, 2.0, 1.0, 0.5)

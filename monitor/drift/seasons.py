@@ -1,15 +1,11 @@
 """Hours that are compared with their like: a daily or weekly rhythm of the rate is no drift.
 
-Each verdict belongs to a stratum by its event time. With seasons, a stratum has a rate of its own in the baseline;
-without, hours are counted all the same, so that the assumption that the rate has no rhythm is watched, not believed.
+Each verdict belongs to a stratum by its event time, and each stratum has a rate of its own in the baseline. Without
+seasons there is one; that the rate then has no rhythm is an assumption which `rhythm` watches.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
-
-from scipy import stats
 
 _HOURS = 24
 _SATURDAY = 5
@@ -37,41 +33,3 @@ class Seasons(StrEnum):
             return 0
         weekend = self is Seasons.WEEKLY and event_time.weekday() >= _SATURDAY
         return event_time.hour + _HOURS * weekend
-
-
-class Rhythm(NamedTuple):
-    """Whether the hours of the day differ in their rate.
-
-    Attributes:
-        p_value: of the chi-squared test that all have the same.
-        lowest, highest: the least and the greatest rate of an hour with enough verdicts.
-    """
-
-    p_value: float
-    lowest: float
-    highest: float
-
-
-FEWEST_EXPECTED = 5.0
-"""Verdicts of the rarer kind that an hour must be expected to have, or it says nothing (Cochran 1954)."""
-
-
-def rhythm(hours: Sequence[tuple[int, float]]) -> Rhythm | None:
-    """Test whether hours (verdicts, hallucinated among them) share one rate; None while fewer than two say anything.
-
-    A small p-value without drift means a rhythm: set `drift.seasons`.
-    """
-    total, hallucinated = sum(n for n, _ in hours), sum(mass for _, mass in hours)
-    if not 0 < hallucinated < total:
-        return None
-    rate = hallucinated / total
-    telling = [(n, mass) for n, mass in hours if n * min(rate, 1 - rate) >= FEWEST_EXPECTED]
-    if len(telling) < 2:  # noqa: PLR2004 - one hour differs from nothing
-        return None
-    n, mass = sum(n for n, _ in telling), sum(mass for _, mass in telling)
-    shared = mass / n
-    if not 0 < shared < 1:
-        return None
-    squares = sum((mass - n * shared) ** 2 / (n * shared * (1 - shared)) for n, mass in telling)
-    rates = [mass / n for n, mass in telling]
-    return Rhythm(p_value=float(stats.chi2.sf(squares, len(telling) - 1)), lowest=min(rates), highest=max(rates))

@@ -16,6 +16,8 @@ from monitor.config import DriftSettings
 from monitor.domain.alert import Alarm, Alert, AlertState, Direction
 from monitor.domain.errors import LedgerUnavailable
 from monitor.drift.detector import RateDetector
+from monitor.drift.rhythm import SURELY
+from monitor.drift.seasons import Seasons
 from monitor.services.stopping import Stop
 from monitor.storage.accounting import accounting
 from monitor.storage.drift_store import (
@@ -66,6 +68,7 @@ class DriftWatch:
         self._states: dict[SegmentKey, DetectorState] | None = None
         self._recent: dict[SegmentKey, deque[ClosedMinute]] = {}
         self._late: dict[SegmentKey, int] | None = None
+        self._rhythmic: set[SegmentKey] = set()
         self._steps = 0
 
     def run(self, stop: Stop) -> None:
@@ -148,7 +151,11 @@ class DriftWatch:
         return changed
 
     def _detector(self, key: SegmentKey, kept: DetectorState | None) -> RateDetector:
-        arl, baseline = self._settings.average_run_length, self._settings.baseline_verdicts
+        fresh = RateDetector(
+            average_run_length=self._settings.average_run_length,
+            baseline_verdicts=self._settings.baseline_verdicts,
+            seasons=self._settings.seasons,
+        )
         if kept is not None:
             try:
                 detector = RateDetector.from_state(dict(kept.state))
@@ -156,10 +163,10 @@ class DriftWatch:
                 extra = {"segment": str(key.segment), "error": str(error)}
                 logger.warning("a detector of another release, a new baseline is learned", extra=extra)
             else:
-                if (detector.average_run_length, detector.baseline_verdicts) == (arl, baseline):
+                if _plan(detector) == _plan(fresh):
                     return detector
                 logger.warning("drift settings changed, a new baseline is learned", extra={"segment": str(key.segment)})
-        return RateDetector(average_run_length=arl, baseline_verdicts=baseline)
+        return fresh
 
     def _alert(self, key: SegmentKey, alarm: Alarm) -> Alert:
         raised_by = "\x1f".join((*key.columns().values(), alarm.event_time.isoformat()))
@@ -187,6 +194,7 @@ class DriftWatch:
         recent.extend(minutes)
         if total := sum(minute.total for minute in recent):
             instruments.rate(key.segment, sum(minute.hallucinated for minute in recent) / total)
+        self._tell_rhythm(key, detector)
         if detector.evidence is not None:
             instruments.evidence(key.segment, detector.evidence)
         for alarm in alarms:
@@ -199,6 +207,16 @@ class DriftWatch:
                 instruments.alert_raised(alert)
             self._telemetry.alerts.emit(alert, at=self._clock())
 
+    def _tell_rhythm(self, key: SegmentKey, detector: RateDetector) -> None:
+        rhythm = detector.rhythm
+        differs = detector.seasons is Seasons.NONE and rhythm is not None and rhythm.p_value < SURELY
+        if differs and rhythm is not None and key not in self._rhythmic:
+            logger.warning(
+                "the baseline's hours of the day differ: set drift.seasons, or expect an alarm at each high tide",
+                extra={"segment": str(key.segment), "lowest": rhythm.lowest, "highest": rhythm.highest},
+            )
+        (self._rhythmic.add if differs else self._rhythmic.discard)(key)
+
     def _count_late(self) -> None:
         counted = late_verdicts(self._engine)
         # What was late before this process began was counted by the one before it.
@@ -207,3 +225,7 @@ class DriftWatch:
                 if (more := count - self._late.get(key, 0)) > 0:
                     self._telemetry.instruments.late_verdicts(key.segment, more)
         self._late = counted
+
+
+def _plan(detector: RateDetector) -> tuple[float, int, Seasons]:
+    return detector.average_run_length, detector.baseline_verdicts, detector.seasons

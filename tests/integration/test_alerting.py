@@ -31,6 +31,7 @@ from monitor.config import AlertSettings, DriftSettings, KafkaSettings
 from monitor.domain.alert import AlertState
 from monitor.domain.errors import LedgerUnavailable
 from monitor.drift.detector import RateDetector
+from monitor.drift.seasons import Seasons
 from monitor.outbound import AsyncHttpClient
 from monitor.services.alerts import AlertDelivery
 from monitor.services.drift import DriftWatch, Watched
@@ -123,6 +124,17 @@ def test_a_rate_that_comes_back_resolves_its_alert(engine: Engine, ledger: Ledge
     assert find_alerts(engine) == [resolved]
     assert [value for _, value in heard.metrics()["groundwatch.alerts"]] == [1]
     assert len(heard.events.get_finished_logs()) == 2
+
+
+def test_other_seasons_begin_a_new_baseline_that_spans_them(engine: Engine, ledger: Ledger) -> None:
+    ledger.record(verdicts((60, 0.1)))
+    watch(engine).step()
+    daily = DRIFT.model_copy(update={"seasons": Seasons.DAILY})
+    ledger.record(verdicts((30, 0.4), first=60 * PER_MINUTE + 1))
+    assert watch(engine, settings=daily).step().alerts == ()
+    (kept,) = load_states(engine).values()
+    detector = RateDetector.from_state(dict(kept.state))
+    assert (detector.seasons, detector.baseline_rate) == (Seasons.DAILY, None)
 
 
 def test_a_detector_of_another_release_begins_anew(engine: Engine, ledger: Ledger) -> None:
