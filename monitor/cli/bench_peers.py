@@ -44,7 +44,7 @@ def bench_peers(
     rows: Annotated[int, typer.Option(min=2, help="Traces, half of them hallucinated.")] = 10,
     peers: Annotated[list[str] | None, typer.Option("--peer", help="deepeval or ragas; both when absent.")] = None,
     python: Annotated[Path, typer.Option(help="An interpreter that has the libraries.")] = Path(sys.executable),
-    prompt: Annotated[str, typer.Option(help="Prompt family of our judge.")] = "support",
+    prompt: Annotated[str, typer.Option(help="Prompt family of our judge.")] = "entailment",
     deadline: Annotated[float, typer.Option(min=1, help="Seconds for one trace; what is later has no score.")] = 180.0,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longest reply that the libraries may ask for.")] = 1024,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File for all figures, as JSON.")] = None,
