@@ -1,9 +1,11 @@
 """`groundwatch alerts`: who hears of alerts, and which there are."""
 
+import getpass
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +17,7 @@ from monitor.cli.console import wide_console
 from monitor.config import load_settings
 from monitor.domain.alert import AlertState
 from monitor.domain.errors import InvalidInput
-from monitor.storage.alerts import find_alerts
+from monitor.storage.alerts import change_state, find_alerts
 from monitor.storage.engine import create_ledger_engine
 from monitor.storage.subscriptions import Subscription, find_subscriptions, unsubscribe
 from monitor.storage.subscriptions import subscribe as add_subscription
@@ -101,6 +103,32 @@ def list_(
             f"{alarm.delay_verdicts} verdicts",
         )
     wide_console().print(table)
+
+
+AlertId = Annotated[str, typer.Argument(help="As `list` shows it.")]
+Note = Annotated[str, typer.Option(help="Why; kept with the transition and sent with it.")]
+Actor = Annotated[str | None, typer.Option(help="By whom; your user name when absent.")]
+
+
+@app.command()
+def ack(alert_id: AlertId, *, note: Note = "", actor: Actor = None) -> None:
+    """Say that someone is on it. The alert stays open until the rate comes back, or it is resolved."""
+    _change(alert_id, AlertState.ACKNOWLEDGED, note, actor)
+
+
+@app.command()
+def resolve(alert_id: AlertId, *, note: Note = "", actor: Actor = None) -> None:
+    """Close an alert by hand. The detector goes on as before."""
+    _change(alert_id, AlertState.RESOLVED, note, actor)
+
+
+def _change(alert_id: str, state: AlertState, note: str, actor: str | None) -> None:
+    by = actor or getpass.getuser()
+    with _ledger() as engine:
+        alert = change_state(engine, alert_id, state, at=datetime.now(UTC), actor=by, note=note)
+    if alert is None:
+        raise InvalidInput(f"there is no alert {alert_id!r}; see groundwatch alerts list")
+    typer.echo(f"{alert.alert_id} is {alert.state.value}")
 
 
 @contextmanager

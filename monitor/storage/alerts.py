@@ -49,6 +49,8 @@ def change_state(
 ) -> Alert | None:
     """Move an alert to `state` and enqueue its deliveries; nothing happens when it is there already.
 
+    A resolved alert stays resolved: what rises again is another alert.
+
     Returns:
         The alert as it now stands; None when there is none with this id.
 
@@ -59,7 +61,7 @@ def change_state(
         found = connection.execute(select(alerts).where(alerts.c.alert_id == alert_id).with_for_update()).one_or_none()
         if found is None:
             return None
-        if found.state == state:
+        if found.state in {state, AlertState.RESOLVED}:
             return to_alert(found)
         changed = connection.execute(
             update(alerts).where(alerts.c.alert_id == alert_id).values(state=state.value).returning(alerts)

@@ -1,16 +1,22 @@
 """`groundwatch alerts` on a real ledger."""
 
+import getpass
 import json
 from pathlib import Path
 
 import pytest
 import typer
 from click.testing import Result
+from sqlalchemy import Engine, select
 from typer.testing import CliRunner
 
 from monitor.alerts.targets import TargetRefused
 from monitor.cli import alerts
 from monitor.domain.errors import InvalidInput
+from monitor.storage.alerts import raise_alert
+from monitor.storage.engine import transaction
+from monitor.storage.tables import alert_transitions
+from tests.examples.alerts import alert
 
 
 @pytest.fixture
@@ -44,6 +50,19 @@ def test_a_subscription_comes_and_goes_and_never_shows_its_secret(app: typer.Typ
 def test_a_url_that_could_never_be_posted_to_is_refused_at_once(app: typer.Typer) -> None:
     assert isinstance(invoke(app, "subscribe", "file:///etc/passwd").exception, TargetRefused)
     assert invoke(app, "subscriptions", "--json").stdout == ""
+
+
+def test_an_alert_is_acknowledged_then_resolved_and_stays_so(app: typer.Typer, engine: Engine) -> None:
+    with transaction(engine) as connection:
+        raise_alert(connection, alert("a-1"))
+    assert invoke(app, "ack", "a-1", "--note", "on it", "--actor", "Ada").stdout == "a-1 is acknowledged\n"
+    assert invoke(app, "resolve", "a-1").stdout == "a-1 is resolved\n"
+    assert invoke(app, "ack", "a-1").stdout == "a-1 is resolved\n"
+    with transaction(engine) as connection:
+        columns = alert_transitions.c["to_state", "actor", "note"]
+        noted = [tuple(row) for row in connection.execute(select(columns).order_by(alert_transitions.c.id))]
+    assert noted == [("firing", "drift", ""), ("acknowledged", "Ada", "on it"), ("resolved", getpass.getuser(), "")]
+    assert isinstance(invoke(app, "ack", "nobody").exception, InvalidInput)
 
 
 def test_no_alerts_is_an_empty_list(app: typer.Typer) -> None:

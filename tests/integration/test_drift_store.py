@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 
-from monitor.domain.alert import Alarm, Alert, AlertState, Direction
+from monitor.domain.alert import Alert, AlertState
 from monitor.storage.alerts import change_state, find_alerts
 from monitor.storage.drift_store import (
     ClosedMinute,
@@ -24,6 +24,7 @@ from monitor.storage.recount import recount
 from monitor.storage.subscriptions import find_subscriptions, subscribe, unsubscribe
 from monitor.storage.tables import alert_transitions, outbox
 from monitor.wire import alert_to_json
+from tests.examples.alerts import alert
 from tests.examples.assessments import NOON, VERSION, assessment, trace
 
 MINUTE = timedelta(minutes=1)
@@ -33,31 +34,6 @@ KEY = SegmentKey(segment=trace("any").segment, evaluator="faithfulness", judge_v
 
 def at(minutes: int) -> datetime:
     return NOON + minutes * MINUTE
-
-
-def alert(alert_id: str = "a-1") -> Alert:
-    alarm = Alarm(
-        event_time=at(1),
-        change_at=at(0),
-        change_earliest=at(0),
-        change_latest=at(1),
-        direction=Direction.RISE,
-        evidence=10.5,
-        rate_before=0.1,
-        rate_after=0.3,
-        verdicts_seen=3000,
-        delay_verdicts=41,
-    )
-    return Alert(
-        alert_id=alert_id,
-        segment=KEY.segment,
-        evaluator=KEY.evaluator,
-        judge_version=VERSION,
-        alarm=alarm,
-        state=AlertState.FIRING,
-        raised_at=at(2),
-        average_run_length=20_000.0,
-    )
 
 
 def fold_first(engine: Engine, *alerts: Alert) -> None:

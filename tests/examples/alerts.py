@@ -1,0 +1,32 @@
+"""An alert for tests."""
+
+from datetime import timedelta
+
+from monitor.domain.alert import Alarm, Alert, AlertState, Direction
+from tests.examples.assessments import NOON, VERSION, trace
+
+
+def alert(alert_id: str = "a-1") -> Alert:
+    """A rise of the segment that the examples of assessments are of, as the drift worker raises it."""
+    alarm = Alarm(
+        event_time=NOON + timedelta(minutes=1),
+        change_at=NOON,
+        change_earliest=NOON,
+        change_latest=NOON + timedelta(minutes=1),
+        direction=Direction.RISE,
+        evidence=10.5,
+        rate_before=0.1,
+        rate_after=0.3,
+        verdicts_seen=3000,
+        delay_verdicts=41,
+    )
+    return Alert(
+        alert_id=alert_id,
+        segment=trace("any").segment,
+        evaluator="faithfulness",
+        judge_version=VERSION,
+        alarm=alarm,
+        state=AlertState.FIRING,
+        raised_at=NOON + timedelta(minutes=2),
+        average_run_length=20_000.0,
+    )
