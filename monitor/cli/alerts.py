@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from monitor.alerts.sealing import Destination, Sealer, new_key
 from monitor.alerts.targets import check_url
 from monitor.cli.console import wide_console
 from monitor.config import load_settings
@@ -44,13 +45,29 @@ def subscribe(
         Path | None, typer.Option(help="File with the secret that signs deliveries; `-` is standard input.")
     ] = None,
 ) -> None:
-    """Send a tenant's alerts to a webhook from now on, and print the subscription's id."""
+    """Send a tenant's alerts to a webhook from now on, and print the subscription's id.
+
+    URL and secret are sealed with the first of alerts.encryption_keys, which the alert worker needs, too.
+    """
     check_url(url)
+    destination = Destination(url=url, secret=_secret(secret_file))
+    sealed = Sealer(load_settings().alerts.encryption_keys).seal(destination)
     with _ledger() as engine:
         added = add_subscription(
-            engine, tenant=tenant, url=url, service=service, environment=environment, secret=_secret(secret_file)
+            engine,
+            tenant=tenant,
+            shown=destination.shown,
+            sealed=sealed,
+            service=service,
+            environment=environment,
         )
     typer.echo(added.subscription_id)
+
+
+@app.command()
+def key() -> None:
+    """Make a key for alerts.encryption_keys. Keep it outside the ledger: with it, webhooks' secrets can be read."""
+    typer.echo(new_key())
 
 
 @app.command(name="unsubscribe")
@@ -63,7 +80,7 @@ def unsubscribe_(subscription_id: Annotated[str, typer.Argument(help="As `subscr
 
 @app.command()
 def subscriptions(*, as_json: AsJson = False) -> None:
-    """List the webhooks. Secrets are never shown."""
+    """List the webhooks. Neither their paths nor their secrets are shown."""
     with _ledger() as engine:
         found = find_subscriptions(engine)
     if as_json:
@@ -159,7 +176,6 @@ def _shown(subscription: Subscription) -> dict[str, Any]:
         "tenant": subscription.tenant,
         "service": subscription.service,
         "environment": subscription.environment,
-        "url": subscription.url,
-        "signed": subscription.secret is not None,
+        "to": subscription.shown,
         "created_at": subscription.created_at.isoformat(),
     }

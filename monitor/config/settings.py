@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -99,7 +99,7 @@ def load_settings(**overrides: Any) -> Settings:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InvalidSettings(f"{_settings_file()}: {error}") from None
     except SettingsError as error:
-        raise InvalidSettings(str(error)) from None
+        raise InvalidSettings(_not_json() or str(error)) from None
 
 
 def variable(section: str, name: str) -> str:
@@ -132,6 +132,21 @@ def _refuse_unknown_sections() -> None:
         section, delimiter, _ = key.upper().removeprefix(_PREFIX).partition("__")
         if key.upper().startswith(_PREFIX) and delimiter and section.lower() not in Settings.model_fields:
             raise InvalidSettings(f"{key}: no such section{_instead(section.lower(), Settings.model_fields)}")
+
+
+def _not_json() -> str | None:
+    """The variable that should hold a list or a table as JSON and does not; its value is not shown."""
+    for section in Settings.model_fields:
+        for name, field in _fields_of(section).items():
+            written = os.environ.get(variable(section, name))
+            if written is None or get_origin(field.annotation) not in (tuple, dict):
+                continue
+            try:
+                json.loads(written)
+            except ValueError:
+                form = '["…", "…"]' if get_origin(field.annotation) is tuple else '{"…": …}'
+                return f"{variable(section, name)}: not JSON; write {form}"
+    return None
 
 
 def _instead(name: str, known: Any) -> str:
@@ -183,11 +198,20 @@ def _plain(settings: Settings) -> Iterator[tuple[str, str, Any]]:
     for section, values in settings:
         for name, value in values:
             if value is not None:
-                yield section, name, value.get_secret_value() if isinstance(value, SecretStr) else value
+                yield section, name, _opened(value)
+
+
+def _opened(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_opened, value))
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def _as_json(value: tuple[Any, ...] | dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, default=lambda model: model.model_dump(exclude_none=True))
+    def inner(part: Any) -> Any:
+        return str(part) if isinstance(part, SecretStr) else part.model_dump(exclude_none=True)
+
+    return json.dumps(value, ensure_ascii=False, default=inner)
 
 
 def _as_toml(value: Any) -> str:

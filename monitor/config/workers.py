@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from monitor.config.section import HttpUrl, Seconds, Section, Share
 from monitor.drift.seasons import Seasons
@@ -50,6 +50,8 @@ class AlertSettings(Section):
 
     allow_private_targets: bool = False
     """Let webhooks point at loopback, link-local and private addresses. Only for tests and closed networks."""
+    encryption_keys: tuple[SecretStr, ...] = ()
+    """Seal webhooks' URLs and secrets in the ledger: the first seals, all open. `groundwatch alerts key` makes one."""
     deadline_seconds: Seconds = 10.0
     """One delivery attempt."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 12

@@ -15,12 +15,14 @@ from functools import partial
 from typing import TypeVar
 
 from monitor.alerts.backoff import delay_seconds
+from monitor.alerts.sealing import Destination, SealBroken, Sealer
 from monitor.alerts.targets import TargetRefused
 from monitor.alerts.webhook import NotDelivered, Webhook
 from monitor.config import AlertSettings
 from monitor.domain.errors import GroundwatchError, LedgerUnavailable, RecordRefused
 from monitor.storage.engine import LedgerEngine
 from monitor.storage.outbox import KAFKA, Delivery, claim_deliveries, mark_delivered, mark_failed
+from monitor.storage.subscriptions import Subscription, find_subscriptions, reseal
 from monitor.streaming.producer import Producer
 from monitor.telemetry.instruments import Instruments
 
@@ -62,14 +64,37 @@ class AlertDelivery:
         self._webhook = webhook
         self._topic = topic
         self._settings = settings
+        self._sealer = Sealer(settings.encryption_keys)
         self._instruments = instruments
         self._clock = clock
         # Threads of their own: name resolution uses the loop's, and a name server that hangs must not stop the rest.
         self._ledger_threads = ThreadPoolExecutor(2, thread_name_prefix="ledger")
         self._kafka_thread = ThreadPoolExecutor(1, thread_name_prefix="kafka")
 
+    def seal_all(self) -> None:
+        """Seal what an earlier release kept in plain text, and everything anew with the first key.
+
+        Raises:
+            LedgerUnavailable: some may be sealed.
+        """
+        if not self._sealer.has_keys:
+            return
+        for subscription in find_subscriptions(self._engine):
+            try:
+                destination = self._destination(subscription)
+            except SealBroken as error:
+                extra = {"subscription": subscription.subscription_id, "error": str(error)}
+                logger.warning("a subscription cannot be opened, its deliveries will fail", extra=extra)
+                continue
+            sealed = self._sealer.seal(destination)
+            reseal(self._engine, subscription, shown=destination.shown, sealed=sealed)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until told to stop, then finish what is under way: each delivery has its deadline."""
+        try:
+            await self._in_ledger(self.seal_all)
+        except LedgerUnavailable as error:
+            logger.warning("the ledger is away, nothing was sealed anew", extra={"error": str(error)})
         under_way: set[asyncio.Task[None]] = set()
         while not stop.is_set():
             try:
@@ -119,15 +144,22 @@ class AlertDelivery:
             raise NotDelivered(f"no receipt from Kafka in {self._settings.deadline_seconds:g} s") from None
 
     async def _to_webhook(self, delivery: Delivery) -> None:
-        subscription = delivery.subscription
-        assert subscription is not None
+        assert delivery.subscription is not None
+        destination = self._destination(delivery.subscription)
         await self._webhook.post(
-            subscription.url,
+            destination.url,
             delivery.payload,
-            secret=subscription.secret,
+            secret=destination.secret,
             delivery_id=str(delivery.id),
             now=self._clock(),
         )
+
+    def _destination(self, subscription: Subscription) -> Destination:
+        if subscription.plain is not None:
+            url, secret = subscription.plain
+            return Destination(url=url, secret=secret)
+        assert subscription.sealed is not None
+        return self._sealer.open(subscription.sealed)
 
     def _failed(self, delivery: Delivery, error: Exception) -> bool:
         shown = str(error) if isinstance(error, GroundwatchError) else f"{type(error).__name__}: {error}"

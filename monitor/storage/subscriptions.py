@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Engine, delete, insert, select, update
 
 from monitor.storage.engine import snapshot, transaction
 from monitor.storage.tables import subscriptions
@@ -18,15 +18,18 @@ class Subscription:
 
     Attributes:
         service, environment: only alerts of this one; None hears all.
-        secret: signs the deliveries; None leaves them unsigned.
+        shown: where it is, for people: without anything secret.
+        sealed: URL and signing secret, which `alerts.sealing` opens.
+        plain: both as an earlier release kept them; None where they are sealed.
     """
 
     subscription_id: str
     tenant: str
     service: str | None
     environment: str | None
-    url: str
-    secret: str | None = field(default=None, repr=False)
+    shown: str
+    sealed: bytes | None = field(default=None, repr=False)
+    plain: tuple[str, str | None] | None = field(default=None, repr=False)
     created_at: datetime
 
 
@@ -34,14 +37,14 @@ def subscribe(
     engine: Engine,
     *,
     tenant: str,
-    url: str,
+    shown: str,
+    sealed: bytes,
     service: str | None = None,
     environment: str | None = None,
-    secret: str | None = None,
 ) -> Subscription:
     """Add a webhook. It hears of alerts raised, or changed, from now on.
 
-    Whether the URL may be called at all is for the caller to say.
+    Whether its URL may be called at all is for the caller to say.
     """
     change = (
         insert(subscriptions)
@@ -50,8 +53,8 @@ def subscribe(
             tenant=tenant,
             service=service,
             environment=environment,
-            url=url,
-            secret=secret,
+            url=shown,
+            sealed=sealed,
         )
         .returning(subscriptions)
     )
@@ -75,6 +78,13 @@ def find_subscriptions(engine: Engine, *, tenant: str | None = None) -> list[Sub
         return [to_subscription(row) for row in connection.execute(query).mappings()]
 
 
+def reseal(engine: Engine, subscription: Subscription, *, shown: str, sealed: bytes) -> None:
+    """Keep a webhook's destination under another seal, and nothing of it in plain text."""
+    change = update(subscriptions).where(subscriptions.c.subscription_id == subscription.subscription_id)
+    with transaction(engine) as connection:
+        connection.execute(change.values(url=shown, secret=None, sealed=sealed))
+
+
 def to_subscription(row: Mapping[Any, Any]) -> Subscription:
     """The columns of `subscriptions` in a row, as an object."""
     columns = subscriptions.c
@@ -83,7 +93,8 @@ def to_subscription(row: Mapping[Any, Any]) -> Subscription:
         tenant=row[columns.tenant],
         service=row[columns.service],
         environment=row[columns.environment],
-        url=row[columns.url],
-        secret=row[columns.secret],
+        shown=row[columns.url] if row[columns.sealed] else "(not sealed yet)",
+        sealed=row[columns.sealed],
+        plain=None if row[columns.sealed] else (row[columns.url], row[columns.secret]),
         created_at=row[columns.created_at],
     )

@@ -331,6 +331,7 @@ subscriptions = Table(
     Column("environment", Text),
     Column("url", Text, nullable=False),
     Column("secret", Text),
+    Column("sealed", LargeBinary),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     comment="Webhooks: who wants to hear of alerts on which segments; null matches all.",
 )

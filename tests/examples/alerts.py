@@ -1,9 +1,33 @@
-"""An alert for tests."""
+"""An alert for tests, and those who hear of it."""
 
 from datetime import timedelta
 
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from monitor.alerts.sealing import Destination, Sealer
 from monitor.domain.alert import Alarm, Alert, AlertState, Direction
+from monitor.storage.subscriptions import Subscription, subscribe
 from tests.examples.assessments import NOON, VERSION, trace
+
+KEYS = (SecretStr("c2VhbHMgd2hhdCB0ZXN0cyBzdWJzY3JpYmUgdG8gISE="),)
+
+
+def subscribed(
+    engine: Engine,
+    *,
+    url: str,
+    tenant: str = "city",
+    service: str | None = None,
+    environment: str | None = None,
+    secret: str | None = None,
+) -> Subscription:
+    """A webhook in the ledger, sealed with the first of `KEYS`."""
+    destination = Destination(url=url, secret=secret)
+    sealed = Sealer(KEYS).seal(destination)
+    return subscribe(
+        engine, tenant=tenant, shown=destination.shown, sealed=sealed, service=service, environment=environment
+    )
 
 
 def alert(alert_id: str = "a-1") -> Alert:

@@ -22,8 +22,8 @@ from monitor.services.drift import DriftWatch
 from monitor.storage.alerts import find_alerts
 from monitor.storage.drift_store import load_states
 from monitor.storage.ledger import Ledger
-from monitor.storage.subscriptions import subscribe
 from monitor.telemetry.setup import setup_telemetry
+from tests.examples.alerts import KEYS, subscribed
 from tests.examples.assessments import assessment
 from tests.support.pipeline import DEADLINE, Pipeline
 from tests.support.topic_reader import read_all
@@ -43,7 +43,9 @@ def settings(kafka_settings: KafkaSettings, postgres_url: str) -> Settings:
         postgres=PostgresSettings(url=SecretStr(postgres_url)),
         drift=DriftSettings(baseline_verdicts=300, allowed_lateness_seconds=0, poll_seconds=0.1),
         # A receiver is made to wait below: no attempt ends by itself meanwhile.
-        alerts=AlertSettings(allow_private_targets=True, deadline_seconds=DEADLINE, poll_seconds=0.1),
+        alerts=AlertSettings(
+            allow_private_targets=True, encryption_keys=KEYS, deadline_seconds=DEADLINE, poll_seconds=0.1
+        ),
     )
 
 
@@ -87,7 +89,7 @@ def test_a_drift_worker_killed_in_mid_fold(line: Pipeline, engine: Engine) -> No
 def test_an_alert_worker_killed_in_mid_delivery(line: Pipeline, engine: Engine) -> None:
     with HoldingReceiver.serving() as receiver:
         for _ in range(3):
-            subscribe(engine, tenant="city", url=receiver.url)
+            subscribed(engine, tenant="city", url=receiver.url)
         Ledger(engine).record(quiet() + risen())
         watch(engine, line.settings)
         assert count(engine, "select count(*) from outbox") == RISEN * 4

@@ -20,12 +20,14 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from sqlalchemy import Engine, func, select, update
+from pydantic import SecretStr
+from sqlalchemy import Engine, func, insert, select, update
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from monitor.alerts.sealing import Destination, Sealer, new_key
 from monitor.alerts.webhook import MAX_ANSWER_BYTES, Webhook, signature
 from monitor.config import AlertSettings, DriftSettings, KafkaSettings
 from monitor.domain.alert import AlertState
@@ -39,15 +41,16 @@ from monitor.storage.alerts import find_alerts
 from monitor.storage.drift_store import closed_minutes, load_states
 from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
-from monitor.storage.subscriptions import subscribe
-from monitor.storage.tables import drift_states, outbox
+from monitor.storage.subscriptions import find_subscriptions, subscribe
+from monitor.storage.tables import drift_states, outbox, subscriptions
 from monitor.streaming.producer import Producer
 from monitor.telemetry.setup import Telemetry
+from tests.examples.alerts import KEYS, subscribed
 from tests.examples.assessments import NOON, assessment
 from tests.support.topic_reader import read_all
 
 DRIFT = DriftSettings(baseline_verdicts=300, allowed_lateness_seconds=0)
-ALERTS = AlertSettings(allow_private_targets=True, deadline_seconds=2, poll_seconds=0.05)
+ALERTS = AlertSettings(allow_private_targets=True, encryption_keys=KEYS, deadline_seconds=2, poll_seconds=0.05)
 PER_MINUTE = 20
 
 
@@ -373,8 +376,8 @@ def test_an_alert_reaches_kafka_and_its_webhook_signed(
 ) -> None:
     receiver = Receiver()
     with serving(receiver) as address:
-        subscribe(engine, tenant="city", url=f"{address}/hook", secret="s3cret")
-        subscribe(engine, tenant="village", url=f"{address}/hook")
+        subscribed(engine, tenant="city", url=f"{address}/hook", secret="s3cret")
+        subscribed(engine, tenant="village", url=f"{address}/hook")
         ledger.record(verdicts(*QUIET_THEN_RISE))
         (alert,) = watch(engine).step().alerts
         heard = deliver(settled)
@@ -397,7 +400,7 @@ def test_a_receiver_that_was_down_gets_it_later_under_the_same_id(
 ) -> None:
     receiver = Receiver(answers=[503])
     listener = _bound()
-    subscription = subscribe(engine, tenant="city", url=f"{_address(listener)}/hook").subscription_id
+    subscription = subscribed(engine, tenant="city", url=f"{_address(listener)}/hook").subscription_id
     ledger.record(verdicts(*QUIET_THEN_RISE))
     watch(engine).step()
     # Bound but not listening: connections are refused.
@@ -408,6 +411,40 @@ def test_a_receiver_that_was_down_gets_it_later_under_the_same_id(
     assert outcomes(engine)[subscription] == "delivered"
     assert len(receiver.taken) == 2
     assert len({headers["x-groundwatch-delivery"] for headers, _ in receiver.taken}) == 1
+
+
+def test_what_an_earlier_release_kept_in_plain_text_is_delivered_and_sealed(
+    engine: Engine, ledger: Ledger, deliver: Callable[..., Heard]
+) -> None:
+    receiver = Receiver()
+    with serving(receiver) as address:
+        row = {"subscription_id": "old", "tenant": "city", "url": f"{address}/hook", "secret": "s3cret"}
+        with transaction(engine) as connection:
+            connection.execute(insert(subscriptions).values(row))
+        ledger.record(verdicts(*QUIET_THEN_RISE))
+        watch(engine).step()
+        deliver(settled)
+    ((headers, _),) = receiver.taken
+    assert "x-groundwatch-signature" in headers
+    (kept,) = find_subscriptions(engine)
+    assert kept.plain is None
+    assert kept.sealed is not None
+    assert Sealer(KEYS).open(kept.sealed) == Destination(url=f"{address}/hook", secret="s3cret")
+    with transaction(engine) as connection:
+        assert "s3cret" not in str(connection.execute(select(subscriptions)).all())
+
+
+def test_a_destination_under_a_lost_key_fails_and_says_so(
+    engine: Engine, ledger: Ledger, deliver: Callable[..., Heard]
+) -> None:
+    sealed = Sealer([SecretStr(new_key())]).seal(Destination(url="https://example.org/hook"))
+    lost = subscribe(engine, tenant="city", shown="https://example.org/…", sealed=sealed).subscription_id
+    ledger.record(verdicts(*QUIET_THEN_RISE))
+    watch(engine).step()
+    deliver(lambda states: states["kafka"] == "delivered" and _attempts(engine, lost) >= 1)
+    with transaction(engine) as connection:
+        error = connection.execute(select(outbox.c.last_error).where(outbox.c.subscription_id == lost)).scalar_one()
+    assert error == "no key in alerts.encryption_keys opens this subscription's destination"
 
 
 def _attempts(engine: Engine, subscription: str) -> int:
@@ -424,8 +461,8 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_others(
     receiver = Receiver()
     slow = ALERTS.model_copy(update={"deadline_seconds": 3.0, "max_attempts": 1})
     with serving(receiver) as address:
-        hanging = subscribe(engine, tenant="city", url=f"{address}/hang").subscription_id
-        good = subscribe(engine, tenant="city", url=f"{address}/hook").subscription_id
+        hanging = subscribed(engine, tenant="city", url=f"{address}/hang").subscription_id
+        good = subscribed(engine, tenant="city", url=f"{address}/hook").subscription_id
         ledger.record(verdicts(*QUIET_THEN_RISE))
         watch(engine).step()
         seen: list[dict[str, str]] = []
@@ -447,7 +484,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_others(
 def test_a_target_that_is_not_allowed_is_dead_at_once(
     url: str, problem: str, engine: Engine, ledger: Ledger, deliver: Callable[..., Heard]
 ) -> None:
-    subscription = subscribe(engine, tenant="city", url=url).subscription_id
+    subscription = subscribed(engine, tenant="city", url=url).subscription_id
     ledger.record(verdicts(*QUIET_THEN_RISE))
     watch(engine).step()
     deliver(settled, ALERTS.model_copy(update={"allow_private_targets": False}))
@@ -461,7 +498,7 @@ def test_a_target_that_is_not_allowed_is_dead_at_once(
 def test_it_is_given_up_after_the_last_attempt(engine: Engine, ledger: Ledger, deliver: Callable[..., Heard]) -> None:
     receiver = Receiver(answers=[500] * 10)
     with serving(receiver) as address:
-        subscription = subscribe(engine, tenant="city", url=f"{address}/hook").subscription_id
+        subscription = subscribed(engine, tenant="city", url=f"{address}/hook").subscription_id
         ledger.record(verdicts(*QUIET_THEN_RISE))
         watch(engine).step()
         deliver(settled, ALERTS.model_copy(update={"max_attempts": 2}))
@@ -474,7 +511,7 @@ def test_what_was_not_foreseen_is_a_failed_attempt_and_is_logged(
 ) -> None:
     receiver = Receiver()
     with serving(receiver) as address:
-        good = subscribe(engine, tenant="city", url=f"{address}/hook").subscription_id
+        good = subscribed(engine, tenant="city", url=f"{address}/hook").subscription_id
         ledger.record(verdicts(*QUIET_THEN_RISE))
         watch(engine).step()
         with transaction(engine) as connection:

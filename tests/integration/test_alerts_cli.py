@@ -10,19 +10,23 @@ from click.testing import Result
 from sqlalchemy import Engine, select
 from typer.testing import CliRunner
 
+from monitor.alerts.sealing import Destination, Sealer
 from monitor.alerts.targets import TargetRefused
 from monitor.cli import alerts
-from monitor.domain.errors import InvalidInput
+from monitor.domain.errors import InvalidInput, InvalidSettings
 from monitor.storage.alerts import raise_alert
 from monitor.storage.engine import transaction
-from monitor.storage.tables import alert_transitions
-from tests.examples.alerts import alert
+from monitor.storage.subscriptions import find_subscriptions
+from monitor.storage.tables import alert_transitions, subscriptions
+from tests.examples.alerts import KEYS, alert
 
 
 @pytest.fixture
 def app(postgres_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> typer.Typer:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GROUNDWATCH_POSTGRES__URL", postgres_url)
+    keys = [key.get_secret_value() for key in KEYS]
+    monkeypatch.setenv("GROUNDWATCH_ALERTS__ENCRYPTION_KEYS", json.dumps(keys))
     app = typer.Typer()
     alerts.register(app)
     return app
@@ -32,19 +36,35 @@ def invoke(app: typer.Typer, *arguments: str, stdin: str | None = None) -> Resul
     return CliRunner().invoke(app, ["alerts", *arguments], input=stdin, env={"COLUMNS": "250"})
 
 
-def test_a_subscription_comes_and_goes_and_never_shows_its_secret(app: typer.Typer) -> None:
+def test_a_subscription_comes_and_goes_and_never_shows_what_is_secret(app: typer.Typer, engine: Engine) -> None:
     made = invoke(
-        app, "subscribe", "https://example.org/hook", "--tenant", "acme", "--secret-file", "-", stdin="s3cret\n"
+        app, "subscribe", "https://example.org/t0ken", "--tenant", "acme", "--secret-file", "-", stdin="s3cret\n"
     )
     identifier = made.stdout.strip()
     (listed,) = [json.loads(line) for line in invoke(app, "subscriptions", "--json").stdout.splitlines()]
-    assert (listed["subscription_id"], listed["tenant"], listed["signed"]) == (identifier, "acme", True)
+    assert (listed["subscription_id"], listed["tenant"]) == (identifier, "acme")
+    assert listed["to"] == "https://example.org/…"
     table = invoke(app, "subscriptions").stdout
-    assert "https://example.org/hook" in table
-    assert "s3cret" not in table + json.dumps(listed)
+    assert "https://example.org/" in table
+    with transaction(engine) as connection:
+        (row,) = connection.execute(select(subscriptions)).all()
+    assert Sealer(KEYS).open(row.sealed) == Destination(url="https://example.org/t0ken", secret="s3cret")
+    for text in (table, json.dumps(listed), str(row), repr(find_subscriptions(engine))):
+        assert "s3cret" not in text
+        assert "t0ken" not in text
     assert invoke(app, "unsubscribe", identifier).exit_code == 0
     assert isinstance(invoke(app, "unsubscribe", identifier).exception, InvalidInput)
     assert invoke(app, "subscriptions", "--json").stdout == ""
+
+
+def test_without_a_key_nothing_is_subscribed_and_one_is_made(app: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GROUNDWATCH_ALERTS__ENCRYPTION_KEYS")
+    refused = invoke(app, "subscribe", "https://example.org/hook").exception
+    assert isinstance(refused, InvalidSettings)
+    assert "groundwatch alerts key" in str(refused)
+    made = invoke(app, "key").stdout.strip()
+    monkeypatch.setenv("GROUNDWATCH_ALERTS__ENCRYPTION_KEYS", json.dumps([made]))
+    assert invoke(app, "subscribe", "https://example.org/hook").exit_code == 0
 
 
 def test_a_url_that_could_never_be_posted_to_is_refused_at_once(app: typer.Typer) -> None:

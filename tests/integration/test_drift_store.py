@@ -21,10 +21,10 @@ from monitor.storage.engine import LedgerRefused, transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.outbox import claim_deliveries, mark_delivered, mark_failed
 from monitor.storage.recount import recount
-from monitor.storage.subscriptions import find_subscriptions, subscribe, unsubscribe
+from monitor.storage.subscriptions import find_subscriptions, unsubscribe
 from monitor.storage.tables import alert_transitions, outbox
 from monitor.wire import alert_to_json
-from tests.examples.alerts import alert
+from tests.examples.alerts import alert, subscribed
 from tests.examples.assessments import NOON, VERSION, assessment, trace
 
 MINUTE = timedelta(minutes=1)
@@ -128,11 +128,11 @@ def test_only_one_of_two_workers_folds(engine: Engine, two_minutes: None, previo
 
 
 def test_an_alert_is_saved_with_its_fold_and_its_deliveries(engine: Engine, two_minutes: None) -> None:
-    everything = subscribe(engine, tenant="city", url="https://example.org/all")
-    subscribe(engine, tenant="city", url="https://example.org/other", service="other")
-    subscribe(engine, tenant="city", url="https://example.org/staging", environment="staging")
-    subscribe(engine, tenant="village", url="https://example.org/village")
-    exact = subscribe(
+    everything = subscribed(engine, tenant="city", url="https://example.org/all")
+    subscribed(engine, tenant="city", url="https://example.org/other", service="other")
+    subscribed(engine, tenant="city", url="https://example.org/staging", environment="staging")
+    subscribed(engine, tenant="village", url="https://example.org/village")
+    exact = subscribed(
         engine,
         tenant="city",
         url="https://example.org/x",
@@ -235,7 +235,7 @@ def test_a_delivery_is_given_up(engine: Engine, two_minutes: None) -> None:
 
 
 def test_unsubscribing_drops_what_waits(engine: Engine, two_minutes: None) -> None:
-    webhook = subscribe(engine, tenant="city", url="https://example.org/all")
+    webhook = subscribed(engine, tenant="city", url="https://example.org/all")
     fold_first(engine, alert())
     assert find_subscriptions(engine, tenant="city") == [webhook]
     assert find_subscriptions(engine, tenant="village") == []

@@ -183,11 +183,19 @@ def test_a_section_that_is_no_json_in_the_environment_is_refused_without_its_val
     assert SECRET not in message
 
 
+@pytest.mark.parametrize("name", ["ALERTS__ENCRYPTION_KEYS", "POOL__URLS"])
+def test_a_list_that_is_no_json_in_the_environment_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"GROUNDWATCH_{name}", SECRET)
+    assert refusal() == f'GROUNDWATCH_{name}: not JSON; write ["…", "…"]'
+
+
 def test_settings_printed_or_shown_hide_secrets() -> None:
     settings = load_settings(postgres={"url": f"postgresql://u:{SECRET}@h/d"}, pool={"api_key": SECRET})
     assert SECRET not in repr(settings)
     assert SECRET not in str(shown(settings.postgres.url))
     assert shown(f"http://u:{SECRET}@pool:8000/v1") == "http://**********@pool:8000/v1"
+    keys = load_settings(alerts={"encryption_keys": [SECRET]}).alerts.encryption_keys
+    assert shown(keys) == '["**********"]'
 
 
 def test_a_child_process_reads_the_very_same_settings(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
