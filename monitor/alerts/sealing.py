@@ -13,6 +13,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
 from monitor.domain.errors import GroundwatchError, InvalidSettings
+from monitor.storage.subscriptions import Subscription
 
 _SETTING = "alerts.encryption_keys"
 
@@ -80,6 +81,19 @@ class Sealer:
             raise SealBroken(f"no key in {_SETTING} opens this subscription's destination")
         url, secret = json.loads(opened)
         return Destination(url=url, secret=secret)
+
+
+def destination_of(subscription: Subscription, sealer: Sealer) -> Destination:
+    """Where a subscription's alerts go, in whichever form the ledger has it.
+
+    Raises:
+        SealBroken: see `Sealer.open`.
+    """
+    if subscription.plain is not None:
+        url, secret = subscription.plain
+        return Destination(url=url, secret=secret)
+    assert subscription.sealed is not None
+    return sealer.open(subscription.sealed)
 
 
 def new_key() -> str:

@@ -3,8 +3,6 @@
 import getpass
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,12 +12,13 @@ from rich.table import Table
 
 from monitor.alerts.sealing import Destination, Sealer, new_key
 from monitor.alerts.targets import check_url
+from monitor.cli import deliveries
 from monitor.cli.console import wide_console
+from monitor.cli.ledger import ledger
 from monitor.config import load_settings
 from monitor.domain.alert import AlertState
 from monitor.domain.errors import InvalidInput
 from monitor.storage.alerts import change_state, find_alerts
-from monitor.storage.engine import create_ledger_engine
 from monitor.storage.subscriptions import Subscription, find_subscriptions, unsubscribe
 from monitor.storage.subscriptions import subscribe as add_subscription
 from monitor.wire import alert_to_json
@@ -27,6 +26,8 @@ from monitor.wire import alert_to_json
 app = typer.Typer(no_args_is_help=True, help="Alerts, and the webhooks that hear of them.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+deliveries.register(app)
 
 
 def register(root: typer.Typer) -> None:
@@ -52,7 +53,7 @@ def subscribe(
     check_url(url)
     destination = Destination(url=url, secret=_secret(secret_file))
     sealed = Sealer(load_settings().alerts.encryption_keys).seal(destination)
-    with _ledger() as engine:
+    with ledger() as engine:
         added = add_subscription(
             engine,
             tenant=tenant,
@@ -73,7 +74,7 @@ def key() -> None:
 @app.command(name="unsubscribe")
 def unsubscribe_(subscription_id: Annotated[str, typer.Argument(help="As `subscribe` printed it.")]) -> None:
     """Remove a webhook, with the deliveries that still wait for it."""
-    with _ledger() as engine:
+    with ledger() as engine:
         if not unsubscribe(engine, subscription_id):
             raise InvalidInput(f"there is no subscription {subscription_id!r}")
 
@@ -81,7 +82,7 @@ def unsubscribe_(subscription_id: Annotated[str, typer.Argument(help="As `subscr
 @app.command()
 def subscriptions(*, as_json: AsJson = False) -> None:
     """List the webhooks. Neither their paths nor their secrets are shown."""
-    with _ledger() as engine:
+    with ledger() as engine:
         found = find_subscriptions(engine)
     if as_json:
         for subscription in found:
@@ -100,7 +101,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List alerts, the newest first."""
-    with _ledger() as engine:
+    with ledger() as engine:
         found = find_alerts(engine, states=state or tuple(AlertState))
     if as_json:
         for alert in found:
@@ -141,20 +142,11 @@ def resolve(alert_id: AlertId, *, note: Note = "", actor: Actor = None) -> None:
 
 def _change(alert_id: str, state: AlertState, note: str, actor: str | None) -> None:
     by = actor or getpass.getuser()
-    with _ledger() as engine:
+    with ledger() as engine:
         alert = change_state(engine, alert_id, state, at=datetime.now(UTC), actor=by, note=note)
     if alert is None:
         raise InvalidInput(f"there is no alert {alert_id!r}; see groundwatch alerts list")
     typer.echo(f"{alert.alert_id} is {alert.state.value}")
-
-
-@contextmanager
-def _ledger() -> Iterator[Any]:
-    engine = create_ledger_engine(load_settings().postgres, application_name="groundwatch-cli", pool_size=1)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 def _secret(path: Path | None) -> str | None:

@@ -15,14 +15,14 @@ from functools import partial
 from typing import TypeVar
 
 from monitor.alerts.backoff import delay_seconds
-from monitor.alerts.sealing import Destination, SealBroken, Sealer
+from monitor.alerts.sealing import SealBroken, Sealer, destination_of
 from monitor.alerts.targets import TargetRefused
 from monitor.alerts.webhook import NotDelivered, Webhook
 from monitor.config import AlertSettings
 from monitor.domain.errors import GroundwatchError, LedgerUnavailable, RecordRefused
 from monitor.storage.engine import LedgerEngine
 from monitor.storage.outbox import KAFKA, Delivery, claim_deliveries, mark_delivered, mark_failed
-from monitor.storage.subscriptions import Subscription, find_subscriptions, reseal
+from monitor.storage.subscriptions import find_subscriptions, reseal
 from monitor.streaming.producer import Producer
 from monitor.telemetry.instruments import Instruments
 
@@ -81,7 +81,7 @@ class AlertDelivery:
             return
         for subscription in find_subscriptions(self._engine):
             try:
-                destination = self._destination(subscription)
+                destination = destination_of(subscription, self._sealer)
             except SealBroken as error:
                 extra = {"subscription": subscription.subscription_id, "error": str(error)}
                 logger.warning("a subscription cannot be opened, its deliveries will fail", extra=extra)
@@ -145,7 +145,7 @@ class AlertDelivery:
 
     async def _to_webhook(self, delivery: Delivery) -> None:
         assert delivery.subscription is not None
-        destination = self._destination(delivery.subscription)
+        destination = destination_of(delivery.subscription, self._sealer)
         await self._webhook.post(
             destination.url,
             delivery.payload,
@@ -153,13 +153,6 @@ class AlertDelivery:
             delivery_id=str(delivery.id),
             now=self._clock(),
         )
-
-    def _destination(self, subscription: Subscription) -> Destination:
-        if subscription.plain is not None:
-            url, secret = subscription.plain
-            return Destination(url=url, secret=secret)
-        assert subscription.sealed is not None
-        return self._sealer.open(subscription.sealed)
 
     def _failed(self, delivery: Delivery, error: Exception) -> bool:
         shown = str(error) if isinstance(error, GroundwatchError) else f"{type(error).__name__}: {error}"

@@ -4,14 +4,16 @@ A claim is a lease: a delivery whose worker vanished becomes claimable again onc
 is the fence: what a worker says about a delivery that another has claimed since is ignored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, insert, literal, null, or_, select, update
 
 from monitor.domain.alert import Alert
-from monitor.storage.engine import transaction
+from monitor.storage.engine import snapshot, transaction
 from monitor.storage.rows import storable
 from monitor.storage.subscriptions import Subscription, to_subscription
 from monitor.storage.tables import in_seconds, outbox, subscriptions
@@ -42,6 +44,35 @@ class Delivery:
     subscription: Subscription | None
 
 
+class DeliveryState(StrEnum):
+    """Where a delivery is."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    """Given up: refused for good, or tried too often."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryRecord:
+    """One delivery as the outbox has it.
+
+    Attributes:
+        shown: where it goes, without anything secret; `kafka` for the topic.
+        attempts: how often it was tried.
+        error: what the last attempt ended with, where it failed.
+    """
+
+    id: int
+    alert_id: str
+    shown: str
+    state: DeliveryState
+    attempts: int
+    error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
 def enqueue(connection: Connection, alert: Alert) -> None:
     """Add the alert's deliveries: one to Kafka, one to each subscription that covers its segment."""
     payload = literal(alert_to_json(alert), outbox.c.payload.type)
@@ -66,7 +97,7 @@ def claim_deliveries(engine: Engine, *, limit: int, lease_seconds: float) -> lis
     """
     due = (
         select(outbox.c.id)
-        .where(outbox.c.state == "waiting", outbox.c.next_at <= func.now())
+        .where(outbox.c.state == DeliveryState.WAITING.value, outbox.c.next_at <= func.now())
         .order_by(outbox.c.next_at, outbox.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -97,23 +128,72 @@ def claim_deliveries(engine: Engine, *, limit: int, lease_seconds: float) -> lis
     ]
 
 
+def find_deliveries(
+    engine: Engine, *, states: Sequence[DeliveryState] = tuple(DeliveryState), limit: int = 1000
+) -> list[DeliveryRecord]:
+    """The newest deliveries in one of these states, newest first."""
+    query = (
+        select(outbox, subscriptions)
+        .select_from(outbox.outerjoin(subscriptions, outbox.c.subscription_id == subscriptions.c.subscription_id))
+        .where(outbox.c.state.in_([state.value for state in states]))
+        .order_by(outbox.c.id.desc())
+        .limit(limit)
+    )
+    with snapshot(engine) as connection:
+        rows = connection.execute(query).mappings().all()
+    return [
+        DeliveryRecord(
+            id=row[outbox.c.id],
+            alert_id=row[outbox.c.alert_id],
+            shown=to_subscription(row).shown if row[outbox.c.subscription_id] else row[outbox.c.channel],
+            state=DeliveryState(row[outbox.c.state]),
+            attempts=row[outbox.c.attempts],
+            error=row[outbox.c.last_error],
+            created_at=row[outbox.c.created_at],
+            finished_at=row[outbox.c.finished_at],
+        )
+        for row in rows
+    ]
+
+
+def redeliver(engine: Engine, ids: Sequence[int] | None = None) -> int:
+    """Let deliveries that were given up be tried again, as if for the first time; all of them where no ids are given.
+
+    Returns:
+        How many there were.
+    """
+    change = (
+        update(outbox)
+        .where(outbox.c.state == DeliveryState.DEAD.value)
+        .values(state=DeliveryState.WAITING.value, attempts=0, next_at=func.now(), finished_at=None)
+    )
+    if ids is not None:
+        change = change.where(outbox.c.id.in_(ids))
+    with transaction(engine) as connection:
+        return connection.execute(change).rowcount
+
+
 def mark_delivered(engine: Engine, delivery: Delivery) -> bool:
     """The other side has it. False when another worker has claimed it since: it may get it twice."""
-    return _finish(engine, delivery, state="delivered", finished_at=func.now(), last_error=None)
+    return _finish(engine, delivery, state=DeliveryState.DELIVERED.value, finished_at=func.now(), last_error=None)
 
 
 def mark_failed(engine: Engine, delivery: Delivery, *, error: str, retry_seconds: float | None) -> bool:
     """It did not arrive: try again after `retry_seconds`, or never when None. False as for `mark_delivered`."""
     shown = storable(error)[:_MAX_ERROR_CHARACTERS]
     if retry_seconds is None:
-        return _finish(engine, delivery, state="dead", finished_at=func.now(), last_error=shown)
+        return _finish(engine, delivery, state=DeliveryState.DEAD.value, finished_at=func.now(), last_error=shown)
     return _finish(engine, delivery, next_at=in_seconds(retry_seconds), last_error=shown)
 
 
 def _finish(engine: Engine, delivery: Delivery, **values: Any) -> bool:
     change = (
         update(outbox)
-        .where(outbox.c.id == delivery.id, outbox.c.state == "waiting", outbox.c.attempts == delivery.attempts)
+        .where(
+            outbox.c.id == delivery.id,
+            outbox.c.state == DeliveryState.WAITING.value,
+            outbox.c.attempts == delivery.attempts,
+        )
         .values(**values)
     )
     with transaction(engine) as connection:

@@ -5,16 +5,12 @@ import hashlib
 import hmac
 import json
 import random
-import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import datetime, timedelta
-from threading import Thread
 from typing import Any
 
 import pytest
-import uvicorn
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -22,10 +18,6 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import SecretStr
 from sqlalchemy import Engine, func, insert, select, update
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from monitor.alerts.sealing import Destination, Sealer, new_key
 from monitor.alerts.webhook import MAX_ANSWER_BYTES, Webhook, signature
@@ -47,6 +39,7 @@ from monitor.streaming.producer import Producer
 from monitor.telemetry.setup import Telemetry
 from tests.examples.alerts import KEYS, subscribed
 from tests.examples.assessments import NOON, assessment
+from tests.support.receivers import Receiver, address_of, bound, serving
 from tests.support.topic_reader import read_all
 
 DRIFT = DriftSettings(baseline_verdicts=300, allowed_lateness_seconds=0)
@@ -255,51 +248,6 @@ def test_changed_settings_begin_a_new_baseline(engine: Engine, ledger: Ledger) -
 # Delivery: alerts to subscribers.
 
 
-class Receiver:
-    """A webhook's other end. `answers` are the next statuses, then 204; `/hang` never answers."""
-
-    def __init__(self, answers: Sequence[int] = ()) -> None:
-        self.taken: list[tuple[dict[str, str], bytes]] = []
-        self._answers = list(answers)
-        self._released = asyncio.Event()
-        self.app = Starlette(
-            routes=[Route("/hook", self._hook, methods=["POST"]), Route("/hang", self._hang, methods=["POST"])]
-        )
-
-    async def _hook(self, request: Request) -> Response:
-        self.taken.append((dict(request.headers), await request.body()))
-        return Response(status_code=self._answers.pop(0) if self._answers else 204)
-
-    async def _hang(self, _: Request) -> Response:
-        await self._released.wait()
-        return Response()
-
-
-@contextmanager
-def serving(receiver: Receiver, listener: socket.socket | None = None) -> Iterator[str]:
-    listener = listener or _bound()
-    config = uvicorn.Config(receiver.app, log_level="error", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    thread = Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield _address(listener)
-    finally:
-        server.should_exit = server.force_exit = True
-        thread.join(10)
-        listener.close()
-
-
-def _bound() -> socket.socket:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    return listener
-
-
-def _address(listener: socket.socket) -> str:
-    return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
 @pytest.fixture
 def producer(kafka_settings: KafkaSettings) -> Iterator[Producer]:
     producer = Producer(kafka_settings)
@@ -399,8 +347,8 @@ def test_a_receiver_that_was_down_gets_it_later_under_the_same_id(
     engine: Engine, ledger: Ledger, deliver: Callable[..., Heard]
 ) -> None:
     receiver = Receiver(answers=[503])
-    listener = _bound()
-    subscription = subscribed(engine, tenant="city", url=f"{_address(listener)}/hook").subscription_id
+    listener = bound()
+    subscription = subscribed(engine, tenant="city", url=f"{address_of(listener)}/hook").subscription_id
     ledger.record(verdicts(*QUIET_THEN_RISE))
     watch(engine).step()
     # Bound but not listening: connections are refused.

@@ -12,13 +12,16 @@ from typer.testing import CliRunner
 
 from monitor.alerts.sealing import Destination, Sealer
 from monitor.alerts.targets import TargetRefused
+from monitor.alerts.webhook import NotDelivered, signature
 from monitor.cli import alerts
 from monitor.domain.errors import InvalidInput, InvalidSettings
 from monitor.storage.alerts import raise_alert
 from monitor.storage.engine import transaction
+from monitor.storage.outbox import claim_deliveries, mark_failed
 from monitor.storage.subscriptions import find_subscriptions
-from monitor.storage.tables import alert_transitions, subscriptions
-from tests.examples.alerts import KEYS, alert
+from monitor.storage.tables import alert_transitions, outbox, subscriptions
+from tests.examples.alerts import KEYS, alert, subscribed
+from tests.support.receivers import Receiver, serving
 
 
 @pytest.fixture
@@ -70,6 +73,44 @@ def test_without_a_key_nothing_is_subscribed_and_one_is_made(app: typer.Typer, m
 def test_a_url_that_could_never_be_posted_to_is_refused_at_once(app: typer.Typer) -> None:
     assert isinstance(invoke(app, "subscribe", "file:///etc/passwd").exception, TargetRefused)
     assert invoke(app, "subscriptions", "--json").stdout == ""
+
+
+def test_what_was_given_up_is_listed_and_tried_again(app: typer.Typer, engine: Engine) -> None:
+    subscribed(engine, url="https://example.org/t0ken")
+    with transaction(engine) as connection:
+        raise_alert(connection, alert("a-1"))
+    for delivery in claim_deliveries(engine, limit=9, lease_seconds=60):
+        assert mark_failed(engine, delivery, error="refused: 404", retry_seconds=None)
+    listed = [json.loads(line) for line in invoke(app, "deliveries", "--state", "dead", "--json").stdout.splitlines()]
+    assert {one["shown"] for one in listed} == {"kafka", "https://example.org/…"}
+    assert {(one["alert_id"], one["attempts"], one["error"]) for one in listed} == {("a-1", 1, "refused: 404")}
+    table = invoke(app, "deliveries").stdout
+    assert "refused: 404" in table
+    assert "t0ken" not in table
+    first = str(listed[0]["id"])
+    assert invoke(app, "redeliver", first).stdout == "1 will be tried again\n"
+    assert isinstance(invoke(app, "redeliver", first).exception, InvalidInput)
+    assert invoke(app, "redeliver", "--dead").stdout == "1 will be tried again\n"
+    assert len(claim_deliveries(engine, limit=9, lease_seconds=60)) == 2
+    assert invoke(app, "deliveries", "--state", "dead", "--json").stdout == ""
+    for arguments in ([], [first, "--dead"]):
+        assert isinstance(invoke(app, "redeliver", *arguments).exception, InvalidInput)
+
+
+def test_a_webhook_is_tried_out(app: typer.Typer, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROUNDWATCH_ALERTS__ALLOW_PRIVATE_TARGETS", "true")
+    receiver = Receiver(answers=[204, 404])
+    with serving(receiver) as address:
+        subscription = subscribed(engine, url=f"{address}/hook", secret="s3cret").subscription_id
+        assert invoke(app, "test", subscription).stdout == "http://127.0.0.1/… took it\n"
+        assert isinstance(invoke(app, "test", subscription).exception, NotDelivered)
+    headers, body = receiver.taken[0]
+    message = json.loads(body)
+    assert (message["schema"], message["test"], message["alert_id"]) == ("alert.v1", True, "test")
+    assert headers["x-groundwatch-signature"] == signature("s3cret", headers["x-groundwatch-timestamp"], body)
+    assert isinstance(invoke(app, "test", "nobody").exception, InvalidInput)
+    with transaction(engine) as connection:
+        assert connection.execute(select(outbox)).all() == []
 
 
 def test_an_alert_is_acknowledged_then_resolved_and_stays_so(app: typer.Typer, engine: Engine) -> None:
