@@ -22,6 +22,7 @@ COMMANDS = (
     "train",
     "drift",
     "alerts",
+    "rates",
     "sidecar",
     "migrate",
     "settings",

@@ -98,9 +98,13 @@ def assessment(
     seconds_past_noon: float = 0.0,
     priority: int = 100,
     judge_version: str = VERSION,
+    chance: float = 0.02,
     **changes: Any,
 ) -> Assessment:
-    """What the judge worker says about the record at `offset`; a probability of None could not be judged."""
+    """What the judge worker says about the record at `offset`; a probability of None could not be judged.
+
+    `chance` is that of being sent to the pool.
+    """
     event_time = NOON + timedelta(seconds=seconds_past_noon)
     return Assessment(
         trace=trace(trace_id or f"t-{partition}-{offset}", event_time=event_time, **changes),
@@ -112,7 +116,7 @@ def assessment(
         decision=Decision(
             action=Action.ESCALATE if escalated else Action.ACCEPT,
             reason="audit" if escalated else "sure",
-            inclusion_probability=0.02,
+            inclusion_probability=chance,
             priority=priority,
         ),
         judged_at=event_time + timedelta(seconds=1),

@@ -1,0 +1,97 @@
+"""Rates of hallucinated answers, each with its interval or the reason why there is none."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from monitor.domain.rate import NoRate, Rate, wilson
+from monitor.domain.trace import Segment
+from monitor.drift.corrected import Share, corrected_rate
+from monitor.drift.powered import powered_rate
+from monitor.storage.rates import Bucket, Counted, count_rates
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentRates:
+    """One segment under one judge version, in one bucket of event time.
+
+    Attributes:
+        start: of the bucket; None for the whole window.
+        verdicts: of the local cascade.
+        audits: those of its traces that the pool judged.
+        raw: as the local cascade said.
+        corrected: for its errors, as the pool's word shows them.
+        powered: as the pool would say.
+    """
+
+    segment: Segment
+    evaluator: str
+    judge_version: str
+    start: datetime | None
+    verdicts: int
+    audits: int
+    raw: Rate
+    corrected: Rate | NoRate
+    powered: Rate | NoRate
+
+
+def segment_rates(
+    engine: Engine,
+    *,
+    since: datetime,
+    until: datetime,
+    skill_since: datetime,
+    bucket: Bucket | None = None,
+    tenant: str | None = None,
+    service: str | None = None,
+) -> list[SegmentRates]:
+    """All three rates of each segment.
+
+    Args:
+        engine: of the ledger.
+        since: beginning of the window of event time.
+        until: its end, exclusive.
+        skill_since: the local cascade's sensitivity and specificity are taken from the pool's word since then.
+        bucket: divide the window into these.
+        tenant: only this one's.
+        service: only this one's.
+
+    Raises:
+        LedgerUnavailable: Postgres is away, not migrated, or took longer than the statement timeout.
+    """
+    known = count_rates(engine, since=skill_since, until=until, tenant=tenant, service=service)
+    skills = {_key(one): (one.sensitivity, one.specificity) for one in known}
+    counted = count_rates(engine, since=since, until=until, bucket=bucket, tenant=tenant, service=service)
+    unknown = (Share(hits=0, n=0), Share(hits=0, n=0))
+    return [_rates(one, *skills.get(_key(one), unknown)) for one in counted]
+
+
+def _key(one: Counted) -> tuple[Segment, str, str]:
+    return one.segment, one.evaluator, one.judge_version
+
+
+def _rates(one: Counted, sensitivity: Share, specificity: Share) -> SegmentRates:
+    raw = wilson(one.judged.hits, one.judged.n)
+    assert raw is not None, "a segment without verdicts is not counted"
+    return SegmentRates(
+        segment=one.segment,
+        evaluator=one.evaluator,
+        judge_version=one.judge_version,
+        start=one.start,
+        verdicts=round(one.judged.n),
+        audits=one.sums.audits,
+        raw=raw,
+        corrected=corrected_rate(one.judged, sensitivity=sensitivity, specificity=specificity),
+        powered=_powered(one),
+    )
+
+
+def _powered(one: Counted) -> Rate | NoRate:
+    if one.unreachable:
+        share = one.unreachable / one.judged.n
+        return NoRate(
+            reason=f"{share:.0%} of the traces could never be audited, so nothing is known of their like; "
+            "see policy.audit_share"
+        )
+    return powered_rate(one.sums)

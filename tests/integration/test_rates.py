@@ -1,0 +1,151 @@
+"""Rates over a real ledger: what Postgres sums up is what the estimators' own sums say, and what people see of it."""
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import typer
+from sqlalchemy import Engine
+from typer.testing import CliRunner
+
+from monitor.cli import rates
+from monitor.domain.rate import NoRate, Rate
+from monitor.drift.powered import Seen, powered_rate, sums
+from monitor.services.rates import SegmentRates, segment_rates
+from monitor.storage.escalations import EscalationQueue
+from monitor.storage.ledger import Ledger
+from monitor.storage.rates import Bucket, count_rates
+from tests.examples.assessments import NOON, POOL, assessment, judgement, verdict
+
+TRACES = 1200
+AUDITED = 0.25
+WINDOW = {"since": NOON, "until": NOON + timedelta(hours=3)}
+
+
+@pytest.fixture(scope="module")
+def truth() -> list[tuple[bool, bool, bool]]:
+    """Of each trace: hallucinated, called so by the local judges (0.8 and 0.9 of the time rightly), audited."""
+    draw = random.Random(4)
+    made = []
+    for _ in range(TRACES):
+        hallucinated = draw.random() < 0.15
+        called = draw.random() < (0.8 if hallucinated else 0.1)
+        made.append((hallucinated, called, draw.random() < AUDITED))
+    return made
+
+
+@pytest.fixture
+def audited(engine: Engine, ledger: Ledger, truth: list[tuple[bool, bool, bool]]) -> None:
+    """Two hours of one service; the pool judged a quarter, and one trace could not be judged at all."""
+    ledger.record(
+        [
+            assessment(
+                number,
+                probability=0.9 if called else 0.1,
+                escalated=audit,
+                seconds_past_noon=number * 6,
+                chance=AUDITED,
+            )
+            for number, (_, called, audit) in enumerate(truth)
+        ]
+        + [assessment(TRACES, probability=None, seconds_past_noon=60, chance=AUDITED)]
+    )
+    queue = EscalationQueue(engine)
+    while claimed := queue.claim(100, lease_seconds=60):
+        for escalation in claimed:
+            hallucinated = truth[escalation.assessment.origin.offset][0]
+            said = judgement(POOL, probability=0.95 if hallucinated else 0.05)
+            assert queue.complete(escalation, said, verdict(said.probability or 0, by=POOL), at=NOON)
+
+
+def found(engine: Engine, **changes: object) -> list[SegmentRates]:
+    return segment_rates(engine, **{**WINDOW, "skill_since": NOON - timedelta(days=1), **changes})
+
+
+def test_postgres_sums_up_what_the_estimators_would(
+    engine: Engine, audited: None, truth: list[tuple[bool, bool, bool]]
+) -> None:
+    (counted,) = count_rates(engine, **WINDOW)
+    expected = sums(
+        Seen(predicted=float(called), trusted=hallucinated if audit else None, inclusion=AUDITED)
+        for hallucinated, called, audit in truth
+    )
+    assert (counted.sums.n, counted.sums.audits) == (expected.n, expected.audits)
+    for name in ("a", "b", "c", "aa", "ab", "ac", "bb", "bc", "cc"):
+        assert getattr(counted.sums, name) == pytest.approx(getattr(expected, name)), name
+    of_pool = [(hallucinated, called) for hallucinated, called, audit in truth if audit]
+    positives = [called for hallucinated, called in of_pool if hallucinated]
+    assert (counted.sensitivity.hits, counted.sensitivity.n) == pytest.approx((sum(positives), len(positives)))
+    negatives = [not called for hallucinated, called in of_pool if not hallucinated]
+    assert (counted.specificity.hits, counted.specificity.n) == pytest.approx((sum(negatives), len(negatives)))
+
+
+def test_the_honest_rates_hold_the_truth_and_the_raw_one_does_not(
+    engine: Engine, audited: None, truth: list[tuple[bool, bool, bool]]
+) -> None:
+    (rates,) = found(engine)
+    share = sum(hallucinated for hallucinated, *_ in truth) / TRACES
+    assert isinstance(rates.corrected, Rate)
+    assert isinstance(rates.powered, Rate)
+    assert rates.corrected.low < share < rates.corrected.high
+    assert rates.powered.low < share < rates.powered.high
+    assert rates.raw.low > share
+    assert (rates.verdicts, rates.audits) == (TRACES, sum(audit for *_, audit in truth))
+
+
+def test_a_window_is_divided_and_its_parts_add_up(engine: Engine, audited: None) -> None:
+    hours = found(engine, bucket=Bucket.HOUR)
+    assert [one.start for one in hours] == [NOON, NOON + timedelta(hours=1)]
+    (whole,) = count_rates(engine, **WINDOW)
+    first, second = count_rates(engine, **WINDOW, bucket=Bucket.HOUR)
+    one, other = powered_rate(first.sums + second.sums), powered_rate(whole.sums)
+    assert isinstance(one, Rate)
+    assert isinstance(other, Rate)
+    assert (one.value, one.low) == pytest.approx((other.value, other.low))
+
+
+def test_without_a_chance_of_an_audit_there_is_no_powered_rate(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([assessment(number, seconds_past_noon=number, chance=0.0) for number in range(40)])
+    (rates,) = found(engine)
+    assert rates.raw == Rate(value=0.0, low=0.0, high=rates.raw.high, n=40)
+    assert isinstance(rates.powered, NoRate)
+    assert "100% of the traces could never be audited" in rates.powered.reason
+    assert isinstance(rates.corrected, NoRate)
+    assert "0 hallucinated answers are labelled" in rates.corrected.reason
+    assert found(engine, tenant="nobody") == []
+    assert found(engine, since=NOON + timedelta(hours=2)) == []
+
+
+@pytest.fixture
+def app(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
+    monkeypatch.setenv("GROUNDWATCH_POSTGRES__URL", postgres_url)
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    rates.register(app)
+    return app
+
+
+def hours_since_noon() -> str:
+    return str((datetime.now(UTC) - NOON).total_seconds() / 3600 + 1)
+
+
+def test_the_command_prints_a_table_a_plot_and_json(app: typer.Typer, audited: None) -> None:
+    window = ["rates", "--hours", hours_since_noon(), "--skill-days", "9999"]
+    table = CliRunner().invoke(app, window).stdout
+    assert "city/help-desk/production" in table
+    assert "1,200" in table
+    plot = CliRunner().invoke(app, [*window, "--by", "hour"]).stdout
+    assert plot.count("●") == 2
+    assert "powered" in plot
+    (line,) = CliRunner().invoke(app, [*window, "--json"]).stdout.splitlines()
+    value = json.loads(line)
+    assert 0.1 < value["powered"]["low"] < value["powered"]["value"] < value["powered"]["high"] < 0.25
+    assert value["service"] == "help-desk"
+
+
+def test_the_command_says_when_there_is_nothing_and_why_a_rate_is_missing(app: typer.Typer, ledger: Ledger) -> None:
+    assert CliRunner().invoke(app, ["rates", "--hours", "1"]).stdout == "no verdicts in the last 1 hours\n"
+    ledger.record([assessment(number, chance=0.0) for number in range(3)])
+    shown = CliRunner().invoke(app, ["rates", "--hours", hours_since_noon()], env={"COLUMNS": "200"}).stdout
+    assert "no powered rate: 100% of the traces could never be audited" in shown
