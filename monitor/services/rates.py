@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine
-
 from monitor.domain.rate import NoRate, Rate, wilson
 from monitor.domain.trace import Segment
 from monitor.drift.corrected import Share, corrected_rate
 from monitor.drift.powered import powered_rate
+from monitor.storage.engine import LedgerEngine
 from monitor.storage.rates import Bucket, Counted, count_rates
 
 
@@ -37,7 +36,7 @@ class SegmentRates:
 
 
 def segment_rates(
-    engine: Engine,
+    engine: LedgerEngine,
     *,
     since: datetime,
     until: datetime,
