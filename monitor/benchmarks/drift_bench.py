@@ -38,6 +38,11 @@ class Plan:
     longest: int = 10_000
     ramp: int = 10_000
 
+    @property
+    def usual_length(self) -> int:
+        """The middle one of the baselines' lengths: that of detectors that learn none, and of the plot."""
+        return sorted(self.learned_from)[len(self.learned_from) // 2]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quiet:
@@ -67,6 +72,7 @@ class Delay:
         mean, p90: verdicts from the beginning of the rise to the alarm, of runs without an earlier alarm; a rise
             that was not seen counts as the whole time watched.
         missed: share of these runs in which it was not seen.
+            None where every run had one.
         early: share of all runs with an alarm before the rise, which are left out.
     """
 
@@ -75,8 +81,8 @@ class Delay:
     learned_from: int
     rise: float
     ramp: int
-    mean: float
-    p90: float
+    mean: float | None
+    p90: float | None
     missed: float
     early: float
 
@@ -135,7 +141,7 @@ def _chunks(plan: Plan) -> list[range]:
 def _cells(plan: Plan) -> Iterator[_Cell]:
     for detector in CONTESTANTS:
         # Only ours learns a baseline: the length of the reference is nothing to the others but a longer past.
-        lengths = plan.learned_from if detector == OURS else (_usual(plan.learned_from),)
+        lengths = plan.learned_from if detector == OURS else (plan.usual_length,)
         for before, length in product(plan.baselines, lengths):
             yield _Cell(detector, Shape(before, before, length, plan.stationary, 0))
             for rise in plan.rises:
@@ -143,10 +149,6 @@ def _cells(plan: Plan) -> Iterator[_Cell]:
             if detector != ORACLE:
                 slow = Shape(before, before * 2, length, plan.quiet, plan.longest + plan.ramp, plan.ramp)
                 yield _Cell(detector, slow)
-
-
-def _usual(lengths: Sequence[int]) -> int:
-    return sorted(lengths)[len(lengths) // 2]
 
 
 def _first_alarms(cell: _Cell, average_run_length: float, seed: int, runs: range) -> list[int | None]:
@@ -178,8 +180,8 @@ def _delay(cell: _Cell, found: Sequence[int | None]) -> Delay:
         learned_from=shape.learned_from,
         rise=round(shape.after / shape.before, 6),
         ramp=shape.ramp,
-        mean=float(np.mean(delays)) if delays else float("nan"),
-        p90=float(np.quantile(delays, 0.9)) if delays else float("nan"),
+        mean=float(np.mean(delays)) if delays else None,
+        p90=float(np.quantile(delays, 0.9)) if delays else None,
         missed=sum(place is None for place in late) / len(late) if late else 0.0,
         early=1 - len(late) / len(found),
     )

@@ -60,11 +60,14 @@ def _delay_row(one: Delay, all_: Sequence[Delay]) -> list[str]:
         (each for each in all_ if each.detector == ORACLE and (each.baseline, each.rise) == (one.baseline, one.rise)),
         None,
     )
-    ratio = "-" if best is None or one is best else f"{one.mean / best.mean:.2f}"
-    return [*_delay_cells(one), ratio]
+    if best is None or one is best or one.mean is None or best.mean is None:
+        return [*_delay_cells(one), "-"]
+    return [*_delay_cells(one), f"{one.mean / best.mean:.2f}"]
 
 
 def _slow_row(one: Delay) -> list[str]:
+    if one.mean is None:
+        return [*_delay_cells(one), "-"]
     moved = min(1.0, one.mean / one.ramp)
     return [*_delay_cells(one), f"{one.baseline * (1 + (one.rise - 1) * moved):.3f}"]
 
@@ -75,8 +78,7 @@ def _delay_cells(one: Delay) -> list[str]:
         _learned(one),
         f"{one.baseline:g}",
         f"{one.baseline * one.rise:g}",
-        f"{one.mean:,.0f}",
-        f"{one.p90:,.0f}",
+        *("-" if value is None else f"{value:,.0f}" for value in (one.mean, one.p90)),
         f"{one.missed:.0%}",
         f"{one.early:.1%}",
     ]
@@ -94,7 +96,7 @@ _FLOOR = 10.0
 def as_svg(figures: DriftFigures) -> str:
     """Mean delay over the size of the jump, a panel for each baseline, logarithmic both ways."""
     plan = figures.plan
-    shown = [one for one in figures.delays if not one.ramp and one.learned_from == _middle(plan.learned_from)]
+    shown = [one for one in figures.delays if not one.ramp and one.learned_from == plan.usual_length]
     width = len(plan.baselines) * (_PANEL_WIDTH + _MARGIN) + _MARGIN
     height = _PANEL_HEIGHT + 2 * _MARGIN + 20
     drawn = [
@@ -110,13 +112,9 @@ def as_svg(figures: DriftFigures) -> str:
         "<style>text{font:12px sans-serif}.axis{stroke:#999;fill:none}.line{fill:none;stroke-width:2}</style>"
         '<rect width="100%" height="100%" fill="#fff"/>'
         f'<text x="{_MARGIN}" y="20">Mean delay in verdicts after a jump; average run length '
-        f"{plan.average_run_length:,.0f}, baseline from {_middle(plan.learned_from):,} verdicts</text>"
+        f"{plan.average_run_length:,.0f}, baseline from {plan.usual_length:,} verdicts</text>"
         f"{''.join(drawn)}{key}</svg>\n"
     )
-
-
-def _middle(lengths: Sequence[int]) -> int:
-    return sorted(lengths)[len(lengths) // 2]
 
 
 def _panel(delays: Sequence[Delay], baseline: float, longest: float, number: int) -> str:
@@ -132,7 +130,7 @@ def _panel(delays: Sequence[Delay], baseline: float, longest: float, number: int
     bottom, right = _MARGIN + _PANEL_HEIGHT, left + _PANEL_WIDTH
     lines = []
     for name, colour in zip(CONTESTANTS, _COLOURS, strict=True):
-        places = [place(one.rise, one.mean) for one in delays if one.detector == name and not math.isnan(one.mean)]
+        places = [place(one.rise, one.mean) for one in delays if one.detector == name and one.mean is not None]
         lines.append(f'<polyline class="line" stroke="{colour}" points="{" ".join(places)}"/>')
     ticks = "".join(
         f'<text x="{place(rise, _FLOOR).split(",")[0]}" y="{bottom + 18}" text-anchor="middle">x {rise:g}</text>'

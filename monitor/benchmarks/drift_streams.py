@@ -116,8 +116,7 @@ def _of_river(make: Callable[[], Any]) -> FirstAlarm:
 
 
 def _river(name: str) -> FirstAlarm:
-    # Loaded here: it takes seconds, and is only needed where it is measured.
-    from river import drift  # noqa: PLC0415 - loaded late, see above
+    from river import drift  # noqa: PLC0415 - takes seconds to load, and only this benchmark needs all of it
 
     made = {
         "ADWIN": drift.ADWIN,

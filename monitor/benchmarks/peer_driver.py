@@ -41,9 +41,9 @@ _POLL_SECONDS = 0.01
 
 def deepeval_metric(url: str, model: str, max_tokens: int) -> Score:
     """DeepEval's FaithfulnessMetric as it comes, but for the closing reason: one call less, in its favour."""
-    from deepeval.metrics import FaithfulnessMetric  # noqa: PLC0415 - only one of the libraries need be there
-    from deepeval.models import LocalModel  # noqa: PLC0415 - likewise
-    from deepeval.test_case import LLMTestCase  # noqa: PLC0415 - likewise
+    from deepeval.metrics import FaithfulnessMetric  # noqa: PLC0415 - deepeval need not be there when ragas runs
+    from deepeval.models import LocalModel  # noqa: PLC0415 - deepeval need not be there when ragas runs
+    from deepeval.test_case import LLMTestCase  # noqa: PLC0415 - deepeval need not be there when ragas runs
 
     judge = LocalModel(
         model=model, base_url=url, api_key="none", temperature=0.0, generation_kwargs={"max_tokens": max_tokens}
@@ -58,9 +58,9 @@ def deepeval_metric(url: str, model: str, max_tokens: int) -> Score:
 
 def ragas_metric(url: str, model: str, max_tokens: int) -> Score:
     """Ragas' Faithfulness as it comes."""
-    from openai import AsyncOpenAI  # noqa: PLC0415 - likewise
-    from ragas.llms import llm_factory  # noqa: PLC0415 - likewise
-    from ragas.metrics.collections import Faithfulness  # noqa: PLC0415 - likewise
+    from openai import AsyncOpenAI  # noqa: PLC0415 - comes with ragas, which need not be there
+    from ragas.llms import llm_factory  # noqa: PLC0415 - ragas need not be there when deepeval runs
+    from ragas.metrics.collections import Faithfulness  # noqa: PLC0415 - ragas need not be there when deepeval runs
 
     llm = llm_factory(model, client=AsyncOpenAI(base_url=url, api_key="none"), temperature=0.0, max_tokens=max_tokens)
     metric = Faithfulness(llm=llm)

@@ -30,7 +30,7 @@ def bench_drift(
     """Run our detector, river's and a CUSUM that knows both rates over the same simulated streams.
 
     Stationary streams show the false alarms, streams that jump and streams that drift slowly the delays. Ours learns
-    its baseline from 500, 2,000 and 10,000 verdicts. The default takes about ten minutes on two cores.
+    its baseline from 500, 2,000 and 10,000 verdicts. The default takes about four minutes on two cores.
     """
     plan = Plan(average_run_length=arl, runs=runs, seed=seed)
     with progress("streams", steps(plan), 0) as tick:

@@ -8,7 +8,7 @@ Why the run length to a false alarm is at least A, in verdicts: while the true r
 of at most 1, whatever happened before. Hence E[R' | past] <= R + n for each component and for their mean M, and M - N
 is a supermartingale, N being the verdicts folded in. At the alarm time T optional stopping gives E[M_T] <= E[N_T], and
 M_T >= A: so E[N_T] >= A. Rises and falls share one A. The argument holds for any batching that does not look at the
-verdicts, and for a threshold that changes, as long as it is known before the batch.
+verdicts.
 
 The tested rate must be known before the batch: it comes from verdicts at least one lag window old. It is an estimate,
 so it is taken some standard errors towards the alternatives; that the promise holds all the same is shown by simulation
@@ -66,7 +66,10 @@ class RateDetector:
     __slots__ = ("_arl", "_baseline", "_factors", "_mixture", "_recovery", "_seen", "_trail")
 
     def __init__(self, *, average_run_length: float, baseline_verdicts: int, seasons: Seasons = Seasons.NONE) -> None:
-        self.average_run_length = average_run_length
+        shortest, longest = _RUN_LENGTHS
+        if not shortest <= average_run_length <= longest:
+            raise ValueError(f"average run length {average_run_length} is not between {shortest:g} and {longest:g}")
+        self._arl = float(average_run_length)
         if baseline_verdicts < 1:
             raise ValueError("a baseline needs at least one verdict")
         self._recovery: Recovery | None = None
@@ -81,15 +84,8 @@ class RateDetector:
 
     @property
     def average_run_length(self) -> float:
-        """Verdicts between false alarms, at least, on average. May be changed between two batches."""
+        """Verdicts between false alarms, at least, on average."""
         return self._arl
-
-    @average_run_length.setter
-    def average_run_length(self, verdicts: float) -> None:
-        shortest, longest = _RUN_LENGTHS
-        if not shortest <= verdicts <= longest:
-            raise ValueError(f"average run length {verdicts} is not between {shortest:g} and {longest:g}")
-        self._arl = float(verdicts)
 
     @property
     def baseline_verdicts(self) -> int:
@@ -112,11 +108,6 @@ class RateDetector:
         return self._baseline.rhythm
 
     @property
-    def awaits_recovery(self) -> bool:
-        """Whether a rise was raised and the rate has not come back."""
-        return self._recovery is not None
-
-    @property
     def verdicts_seen(self) -> int:
         """Verdicts folded in since the last restart, those of the baseline included."""
         return self._seen
@@ -125,11 +116,6 @@ class RateDetector:
     def evidence(self) -> float | None:
         """Natural logarithm of the e-detector's value; None before any verdict was watched."""
         return self._mixture.evidence
-
-    def rebaseline(self) -> None:
-        """Take what comes from now on for normal: someone says that the change is meant to stay."""
-        self._recovery = None
-        self._restart(Baseline(self._baseline.verdicts, self._baseline.seasons))
 
     def fold(self, event_time: datetime, total: int, hallucinated: float) -> Alarm | None:
         """Fold in one batch of verdicts with a common event time, and say whether it raises an alarm.

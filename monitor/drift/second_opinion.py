@@ -16,8 +16,7 @@ def changes(batches: Iterable[tuple[datetime, int, float]]) -> Iterator[datetime
         batches: event time, verdicts, and the sum of them, in event-time order. Within a batch the hallucinated
             verdicts are spread evenly: their order is not known, and the same batches must give the same answer.
     """
-    # Loaded here: it takes seconds, and most commands do without.
-    from river.drift import ADWIN  # noqa: PLC0415 - loaded late, see above
+    from river.drift import ADWIN  # noqa: PLC0415 - takes seconds to load, and most commands do without
 
     adwin: Any = ADWIN()  # type: ignore[no-untyped-call]  # river has no types for it
     for event_time, total, hallucinated in batches:

@@ -46,8 +46,13 @@ def test_without_a_key_the_error_says_how_to_get_one() -> None:
         Sealer([]).seal(HOOK)
 
 
-@pytest.mark.parametrize("key", ["", "short", "x" * 44])
+@pytest.mark.parametrize("key", ["sh0rt", "x" * 44])
 def test_a_key_that_is_none_is_refused_without_being_shown(key: str) -> None:
     with pytest.raises(InvalidSettings, match="not a key") as refusal:
         Sealer([SecretStr(key)])
-    assert not key or key not in str(refusal.value).replace("groundwatch alerts key", "")
+    assert key not in str(refusal.value)
+
+
+def test_an_empty_key_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="not a key"):
+        Sealer([SecretStr("")])

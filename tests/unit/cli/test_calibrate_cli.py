@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from monitor.benchmarks.panel import Benched
 from monitor.benchmarks.scores import Score, ScoreFile
 from monitor.cli import calibrate, calibrate_scores
 from monitor.config import Settings
@@ -206,3 +207,12 @@ def test_segments_come_from_fields_of_the_rows(app, tmp_path):
     refused = CliRunner().invoke(app, [*arguments, "--segment-by", "region"])
     assert isinstance(refused.exception, InvalidInput)
     assert "'region'" in str(refused.exception)
+
+
+def test_whoever_can_be_calibrated_can_be_opened_as_a_benchmarks_judge() -> None:
+    assert [Benched(judge.value) for judge in calibrate_scores.Calibrated] == [
+        Benched.SCREEN,
+        Benched.ENCODER,
+        Benched.GGUF,
+        Benched.POOL,
+    ]

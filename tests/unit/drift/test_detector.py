@@ -283,29 +283,6 @@ def test_a_rate_that_stays_up_does_not_recover() -> None:
     assert not any(alarm.recovers for _, alarm in raised)
 
 
-def test_what_is_said_to_be_normal_is_learned_anew() -> None:
-    watching = detector(500)
-    labels = stream(43, (1500, 0.05), (200, 0.4), (2500, 0.4))
-    alarms = []
-    for index, label in enumerate(labels):
-        if index == 1700:
-            assert watching.awaits_recovery
-            watching.rebaseline()
-            assert not watching.awaits_recovery
-        if (alarm := watching.fold(START, 1, label)) is not None:
-            alarms.append((index, alarm))
-    assert len(alarms) == 1
-    assert watching.baseline_rate == pytest.approx(0.4, abs=0.05)
-
-
-def test_a_smaller_share_of_the_budget_makes_the_detector_slower() -> None:
-    eager, patient = learned(2000, 100), learned(2000, 100)
-    patient.average_run_length = 100 * A
-    labels = stream(44, (2000, 0.12))
-    first = [next(i for i, x in enumerate(labels) if each.fold(START, 1, x)) for each in (eager, patient)]
-    assert first[0] < first[1]
-
-
 def test_a_daily_rhythm_is_no_drift_when_hours_are_compared_with_their_like() -> None:
     rng = random.Random(45)
     alarms: dict[Seasons, int] = {}

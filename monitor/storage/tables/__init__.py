@@ -1,0 +1,31 @@
+"""The ledger's tables, as the code sees them. `migrations/` creates them; a test holds the two together.
+
+Identity runs through all of them: `(tenant, trace_id)` is a trace, with `evaluator` and `judge_version` (that of
+the whole cascade) one verdict. There are no foreign keys between the high-volume tables: each kind of row has a
+retention of its own, and every batch is written by one transaction that knows all of them.
+"""
+
+from monitor.storage.tables.alerting import alert_transitions, alerts, drift_states, outbox, subscriptions
+from monitor.storage.tables.columns import in_seconds, metadata
+from monitor.storage.tables.history import dead_letters, intake, judgements, judges, receipts, rollups, traces, verdicts
+from monitor.storage.tables.pool import escalations, pool_spend
+
+__all__ = [
+    "alert_transitions",
+    "alerts",
+    "dead_letters",
+    "drift_states",
+    "escalations",
+    "in_seconds",
+    "intake",
+    "judgements",
+    "judges",
+    "metadata",
+    "outbox",
+    "pool_spend",
+    "receipts",
+    "rollups",
+    "subscriptions",
+    "traces",
+    "verdicts",
+]

@@ -1,0 +1,107 @@
+"""What drift detection remembers, the alerts that it raised, and who hears of them."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from monitor.storage.tables.columns import UPDATED_IN_PLACE, key, metadata, moment, one_of, segment
+
+drift_states = Table(
+    "drift_states",
+    metadata,
+    *key("tenant", "service", "environment", "evaluator", "judge_version"),
+    Column("state", JSONB, nullable=False),
+    moment("folded_through"),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    comment="A detector's whole memory, and the last minute that it has seen.",
+    postgresql_with=UPDATED_IN_PLACE,
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    *key("alert_id"),
+    *segment(),
+    Column("evaluator", Text, nullable=False),
+    Column("judge_version", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    moment("event_time"),
+    moment("change_at"),
+    Column("evidence", Double, nullable=False),
+    Column("rate_before", Double, nullable=False),
+    Column("rate_after", Double, nullable=False),
+    Column("verdicts_seen", BigInteger, nullable=False),
+    Column("delay_verdicts", BigInteger, nullable=False),
+    Column("average_run_length", Double, nullable=False),
+    moment("raised_at"),
+    moment("change_earliest", nullable=True),
+    moment("change_latest", nullable=True),
+    one_of("state", ("firing", "acknowledged", "resolved"), "state"),
+    one_of("direction", ("rise", "fall"), "direction"),
+    Index(None, "tenant", "service", "environment", "raised_at"),
+    comment="One row an alarm on a segment, with its current state.",
+)
+
+alert_transitions = Table(
+    "alert_transitions",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("alert_id", Text, ForeignKey("alerts.alert_id", ondelete="CASCADE"), nullable=False),
+    Column("from_state", Text),
+    Column("to_state", Text, nullable=False),
+    moment("at"),
+    Column("actor", Text, nullable=False),
+    Column("note", Text, nullable=False, server_default=text("''")),
+    Index(None, "alert_id"),
+    comment="How an alert came to its state, and by whose hand.",
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    *key("subscription_id"),
+    Column("tenant", Text, nullable=False),
+    Column("service", Text),
+    Column("environment", Text),
+    Column("url", Text, nullable=False),
+    Column("secret", Text),
+    Column("sealed", LargeBinary),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    comment="Webhooks: who wants to hear of alerts on which segments; null matches all.",
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("alert_id", Text, ForeignKey("alerts.alert_id", ondelete="CASCADE"), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("subscription_id", Text, ForeignKey("subscriptions.subscription_id", ondelete="CASCADE")),
+    Column("payload", JSONB, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'waiting'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("next_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("last_error", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    moment("finished_at", nullable=True),
+    one_of("channel", ("kafka", "webhook"), "channel"),
+    one_of("state", ("waiting", "delivered", "dead"), "state"),
+    CheckConstraint("(channel = 'webhook') = (subscription_id is not null)", name="webhook_has_subscription"),
+    Index("ix_outbox_open", "next_at", "id", postgresql_where=text("state = 'waiting'")),
+    comment="Deliveries still to be made, written in the transaction that raised the alert.",
+    postgresql_with=UPDATED_IN_PLACE,
+)
