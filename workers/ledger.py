@@ -20,7 +20,7 @@ def run(settings: Settings) -> int:
     telemetry = setup_telemetry(settings.telemetry, "groundwatch-ledger")
     engine = create_ledger_engine(settings.postgres, application_name="groundwatch-ledger", pool_size=1)
     service = LedgerService(
-        ledger=Ledger(engine),
+        ledger=Ledger(engine, dimensions=settings.drift.dimensions),
         dead_letters_topic=kafka.dead_letters_topic,
         clock=lambda: datetime.now(UTC),
         observe=_Observer(telemetry),

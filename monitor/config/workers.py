@@ -2,10 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 from monitor.config.section import HttpUrl, Seconds, Section, Share
 from monitor.drift.seasons import Seasons
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("each dimension should be named once")
+    return names
+
+
+Dimension = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Dimensions = Annotated[tuple[Dimension, ...], Field(max_length=8), AfterValidator(_each_once)]
 
 
 class JudgeSettings(Section):
@@ -39,6 +49,8 @@ class DriftSettings(Section):
     """Verdicts of a segment from which its baseline rate is learned before it is watched."""
     seasons: Seasons = Seasons.NONE
     """Compare each hour of the day (UTC), weekends apart if `weekly`, with its like; a baseline then spans a period."""
+    dimensions: Dimensions = ("generator_model", "prompt_version")
+    """Marks of a trace by which a rise is explained: these two, or names of tags; values are cut at 200 characters."""
     allowed_lateness_seconds: Annotated[float, Field(ge=0)] = 60.0
     """A minute is folded in once the segment's newest event time is this much past its end."""
     poll_seconds: Seconds = 5.0

@@ -1,9 +1,10 @@
 """An alert: the drift detector's word on one segment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from monitor.domain.explanation import Explanation
 from monitor.domain.trace import Segment, hold_utc
 
 
@@ -66,6 +67,7 @@ class Alert:
     state: AlertState
     raised_at: datetime
     average_run_length: float
+    explanation: Explanation = field(default_factory=Explanation)
 
     def __post_init__(self) -> None:
         hold_utc(self, "raised_at")

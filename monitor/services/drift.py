@@ -15,9 +15,11 @@ from datetime import datetime, timedelta
 from monitor.config import DriftSettings
 from monitor.domain.alert import Alarm, Alert, AlertState, Direction
 from monitor.domain.errors import LedgerUnavailable
+from monitor.domain.explanation import Explanation
 from monitor.drift.detector import RateDetector
 from monitor.drift.rhythm import SURELY
 from monitor.drift.seasons import Seasons
+from monitor.services.explaining import explain
 from monitor.services.stopping import Stop
 from monitor.storage.accounting import accounting
 from monitor.storage.drift_store import (
@@ -179,6 +181,7 @@ class DriftWatch:
             state=AlertState.FIRING,
             raised_at=self._clock(),
             average_run_length=self._settings.average_run_length,
+            explanation=Explanation() if alarm.recovers else explain(self._engine, key, alarm),
         )
 
     def _tell(

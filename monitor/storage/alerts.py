@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from monitor.domain.alert import Alarm, Alert, AlertState, Direction
+from monitor.domain.explanation import Explanation
 from monitor.domain.trace import Segment
 from monitor.storage.engine import snapshot, transaction
 from monitor.storage.outbox import enqueue
 from monitor.storage.rows import storable
 from monitor.storage.tables import alert_transitions, alerts
+
+_EXPLANATION: Final = TypeAdapter(Explanation)
 
 
 def raise_alert(connection: Connection, alert: Alert) -> None:
@@ -39,6 +43,7 @@ def raise_alert(connection: Connection, alert: Alert) -> None:
             delay_verdicts=alarm.delay_verdicts,
             average_run_length=alert.average_run_length,
             raised_at=alert.raised_at,
+            explanation=_EXPLANATION.dump_python(alert.explanation, mode="json"),
         )
     )
     _note(connection, alert, before=None, at=alert.raised_at, actor="drift", note="")
@@ -132,6 +137,7 @@ def to_alert(row: Row[Any]) -> Alert:
         state=AlertState(row.state),
         raised_at=row.raised_at,
         average_run_length=row.average_run_length,
+        explanation=_EXPLANATION.validate_python(row.explanation or {}),
     )
 
 

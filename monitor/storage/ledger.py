@@ -58,10 +58,16 @@ class _Batch:
 
 
 class Ledger:
-    """Verdict history, rollups, accounting and the escalation queue, always of one mind."""
+    """Verdict history, rollups, accounting and the escalation queue, always of one mind.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: of the ledger.
+        dimensions: by which first verdicts are counted besides: `generator_model`, `prompt_version`, or a tag's name.
+    """
+
+    def __init__(self, engine: Engine, *, dimensions: Sequence[str] = ()) -> None:
         self._engine = engine
+        self._dimensions = list(dimensions)
 
     def record(self, assessments: Sequence[Assessment], dead_letters: Sequence[DeadLetter] = ()) -> RecordReport:
         """Write a batch in one transaction. Records already written, here or by another ledger, change nothing.
@@ -107,6 +113,8 @@ class Ledger:
             cursor.execute(statements.UPSERT_INTAKE, _ends(batch.ends))
             if written:
                 cursor.execute(statements.UPSERT_ROLLUPS)
+                if self._dimensions:
+                    cursor.execute(statements.UPSERT_SLICES, {"dimensions": self._dimensions})
         return RecordReport(
             verdicts=written.get("verdict", 0),
             unjudged=written.get("unjudged", 0),

@@ -99,12 +99,42 @@ order by key
 """
 
 
+# Only what was counted can be held against the rows: dimensions come and go with the settings.
+_SLICES = """
+with counted as (
+    select
+        v.tenant, v.service, v.environment, v.evaluator, v.judge_version, said.dimension, said.value,
+        date_trunc('minute', v.event_time, 'UTC') as minute,
+        count(*) as first_total, count(*) filter (where first_label = 'hallucinated') as first_hallucinated
+    from verdicts as v
+    join traces using (tenant, trace_id)
+    cross join lateral (
+        select dimension, left(case dimension
+            when 'generator_model' then generator_model
+            when 'prompt_version' then prompt_version
+            else tags ->> dimension
+        end, 200) as value
+        from (select distinct dimension from slice_rollups) as watched
+    ) as said
+    where first_label is not null and said.value <> ''
+    group by 1, 2, 3, 4, 5, 6, 7, 8
+)
+select
+    concat_ws(' ', tenant, service, environment, evaluator, judge_version, dimension, value, minute) as key,
+    to_jsonb(stored) as stored, to_jsonb(counted) as counted
+from slice_rollups as stored
+left join counted using (tenant, service, environment, evaluator, judge_version, dimension, value, minute)
+where to_jsonb(stored) is distinct from to_jsonb(counted)
+order by key
+"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
     """A row that does not say what the rows under it say; None where there is no such row.
 
     Attributes:
-        table: `rollups`, `intake`, or `receipts` (against `verdicts`).
+        table: `rollups`, `slice_rollups`, `intake`, or `receipts` (against `verdicts`).
         key: the row's key, its parts separated by blanks.
     """
 
@@ -125,6 +155,7 @@ def recount(engine: Engine) -> list[Difference]:
     with snapshot(engine) as connection:
         return [
             *_differences(connection, "rollups", _ROLLUPS),
+            *_differences(connection, "slice_rollups", _SLICES),
             *_differences(connection, "intake", _INTAKE),
             *_differences(connection, "receipts", _OUTCOMES),
         ]

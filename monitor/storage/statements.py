@@ -3,8 +3,8 @@
 A batch is copied into temporary tables; everything after that happens inside Postgres. The big tables are asked
 row by row (`(select … limit 1)`, which the planner cannot turn into a join): a plan made while they were small
 must not read them whole when they are not. All writers take their
-locks in the same order: judges, traces, receipts, (verdicts and what belongs to them), intake, rollups; and
-within a table by key. Hence two of them wait for one another, but never in a circle.
+locks in the same order: judges, traces, receipts, (verdicts and what belongs to them), intake, rollups, slices;
+and within a table by key. Hence two of them wait for one another, but never in a circle.
 """
 
 STAGE = """
@@ -256,4 +256,29 @@ on conflict (tenant, service, environment, evaluator, judge_version, minute) do 
     local_latency_us = kept.local_latency_us + excluded.local_latency_us,
     pool_latency_us = kept.pool_latency_us + excluded.pool_latency_us,
     last_event_time = greatest(kept.last_event_time, excluded.last_event_time)
+"""
+
+# A dimension is a column of the trace, or else the name of a tag. What a trace does not say is in no slice.
+UPSERT_SLICES = """
+insert into slice_rollups as kept (
+    tenant, service, environment, evaluator, judge_version, dimension, value, minute, first_total, first_hallucinated
+)
+select
+    tenant, service, environment, evaluator, judge_version, said.dimension, said.value,
+    date_trunc('minute', event_time, 'UTC') as minute, count(*), count(*) filter (where label = 'hallucinated')
+from stage_assessments
+cross join lateral (
+    select dimension, left(case dimension
+        when 'generator_model' then generator_model
+        when 'prompt_version' then prompt_version
+        else tags ->> dimension
+    end, 200) as value
+    from unnest(%(dimensions)s::text[]) as dimension
+) as said
+where fate <> 'duplicate' and label is not null and said.value <> ''
+group by tenant, service, environment, evaluator, judge_version, said.dimension, said.value, minute
+order by tenant, service, environment, evaluator, judge_version, said.dimension, said.value, minute
+on conflict (tenant, service, environment, evaluator, judge_version, dimension, value, minute) do update set
+    first_total = kept.first_total + excluded.first_total,
+    first_hallucinated = kept.first_hallucinated + excluded.first_hallucinated
 """

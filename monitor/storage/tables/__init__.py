@@ -7,7 +7,17 @@ retention of its own, and every batch is written by one transaction that knows a
 
 from monitor.storage.tables.alerting import alert_transitions, alerts, drift_states, outbox, subscriptions
 from monitor.storage.tables.columns import in_seconds, metadata
-from monitor.storage.tables.history import dead_letters, intake, judgements, judges, receipts, rollups, traces, verdicts
+from monitor.storage.tables.history import (
+    dead_letters,
+    intake,
+    judgements,
+    judges,
+    receipts,
+    rollups,
+    slice_rollups,
+    traces,
+    verdicts,
+)
 from monitor.storage.tables.pool import escalations, pool_spend
 
 __all__ = [
@@ -25,6 +35,7 @@ __all__ = [
     "pool_spend",
     "receipts",
     "rollups",
+    "slice_rollups",
     "subscriptions",
     "traces",
     "verdicts",

@@ -50,6 +50,7 @@ alerts = Table(
     moment("raised_at"),
     moment("change_earliest", nullable=True),
     moment("change_latest", nullable=True),
+    Column("explanation", JSONB),
     one_of("state", ("firing", "acknowledged", "resolved"), "state"),
     one_of("direction", ("rise", "fall"), "direction"),
     Index(None, "tenant", "service", "environment", "raised_at"),

@@ -148,6 +148,16 @@ dead_letters = Table(
     comment="Records that could not be taken in, by the place where they lay; raw may be cut, raw_bytes is not.",
 )
 
+slice_rollups = Table(
+    "slice_rollups",
+    metadata,
+    *key("tenant", "service", "environment", "evaluator", "judge_version", "dimension", "value"),
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    *[counter(name) for name in ("first_total", "first_hallucinated")],
+    comment="First verdicts per minute of event time, segment and value of a watched dimension.",
+    postgresql_with=UPDATED_IN_PLACE,
+)
+
 rollups = Table(
     "rollups",
     metadata,

@@ -1,0 +1,32 @@
+"""Why a rate rose: the slices of the traffic that rose with it, and the answers to look at first."""
+
+from datetime import datetime, timedelta
+
+from monitor.domain.alert import Alarm
+from monitor.domain.explanation import Explanation
+from monitor.drift.causes import causes
+from monitor.storage.drift_store import SegmentKey
+from monitor.storage.engine import LedgerEngine
+from monitor.storage.slices import Change, clearest_examples, count_slices
+
+BEFORE = timedelta(days=7)
+"""How far back from the change traffic is compared with: whole weeks hold every hour equally often."""
+
+
+def explain(engine: LedgerEngine, key: SegmentKey, alarm: Alarm, *, until: datetime | None = None) -> Explanation:
+    """What the ledger says about a rise now.
+
+    Args:
+        engine: of the ledger.
+        key: whose rate rose.
+        alarm: the rise.
+        until: the last minute that counts; that of the alarm when absent.
+
+    Raises:
+        LedgerUnavailable: Postgres is away or not migrated.
+    """
+    change = Change(key=key, since=alarm.change_at - BEFORE, at=alarm.change_at, until=until or alarm.event_time)
+    counted = count_slices(engine, change)
+    named = tuple(causes(counted.whole, counted.slices))
+    part = (named[0].dimension, named[0].value) if named else None
+    return Explanation(causes=named, examples=clearest_examples(engine, change, part=part))
