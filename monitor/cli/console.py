@@ -22,6 +22,11 @@ Item = TypeVar("Item")
 _PIPE_WIDTH = 200
 
 
+def printable(text: str) -> str:
+    """The text on one line, without what a terminal would obey or hide: each such character becomes a blank."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def plain_table(words: Sequence[str], numbers: Sequence[str]) -> Table:
     """A table without lines: columns of words, then of numbers, none of them broken."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))

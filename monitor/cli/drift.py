@@ -1,4 +1,4 @@
-"""`groundwatch drift`: what the detector would have said about recorded verdicts."""
+"""`groundwatch drift`: what the detector would have said about recorded verdicts, and what is behind an alert."""
 
 import json
 import sys
@@ -13,6 +13,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from monitor.cli.console import wide_console
+from monitor.cli.drift_explain import explain_alert
 from monitor.domain.errors import InvalidInput
 from monitor.drift.recorded import LABEL, PROBABILITY, read_rows
 from monitor.drift.replay import Backtest, ReplayedAlarm, Row
@@ -26,6 +27,9 @@ app = typer.Typer(no_args_is_help=True, help="Drift of the hallucination rate.")
 def register(root: typer.Typer) -> None:
     """Add the `drift` commands."""
     root.add_typer(app, name="drift")
+
+
+app.command(name="explain")(explain_alert)
 
 
 @app.callback()

@@ -115,6 +115,13 @@ def find_alerts(engine: Engine, *, states: Sequence[AlertState] = tuple(AlertSta
         return [to_alert(row) for row in connection.execute(query)]
 
 
+def find_alert(engine: Engine, alert_id: str) -> Alert | None:
+    """The alert with this id, as it stands; None when there is none."""
+    with snapshot(engine) as connection:
+        row = connection.execute(select(alerts).where(alerts.c.alert_id == alert_id)).one_or_none()
+    return None if row is None else to_alert(row)
+
+
 def to_alert(row: Row[Any]) -> Alert:
     """A row of `alerts` as the domain knows it."""
     return Alert(

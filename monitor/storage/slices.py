@@ -104,6 +104,53 @@ def clearest_examples(
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Course:
+    """First verdicts with an event time in [start, end)."""
+
+    start: datetime
+    end: datetime
+    total: int
+    hallucinated: int
+
+
+def rate_course(
+    engine: Engine, key: SegmentKey, *, since: datetime, until: datetime, step: timedelta
+) -> tuple[Course, ...]:
+    """A segment's first verdicts step by step; steps without verdicts are left out.
+
+    Raises:
+        LedgerUnavailable: Postgres is away or not migrated.
+    """
+    start = func.date_bin(step, rollups.c.minute, since).label("start")
+    totals = (func.sum(rollups.c.first_total), func.sum(rollups.c.first_hallucinated))
+    query = (
+        select(start, *totals)
+        .where(*_of(rollups, key), rollups.c.minute >= since, rollups.c.minute <= until)
+        .group_by(start)
+        .order_by(start)
+    )
+    with snapshot(engine) as connection:
+        found = connection.execute(query).all()
+    return tuple(
+        Course(start=at, end=at + step, total=int(total), hallucinated=int(hallucinated))
+        for at, total, hallucinated in found
+    )
+
+
+def newest_minute(engine: Engine, key: SegmentKey) -> datetime | None:
+    """The last minute with a first verdict; None where there is none.
+
+    Raises:
+        LedgerUnavailable: Postgres is away or not migrated.
+    """
+    with snapshot(engine) as connection:
+        newest: datetime | None = connection.execute(
+            select(func.max(rollups.c.minute)).where(*_of(rollups, key))
+        ).scalar_one()
+    return newest
+
+
 def _tallies(table: Table, change: Change) -> list[ColumnElement[int]]:
     later = table.c.minute >= change.first_minute
     return [

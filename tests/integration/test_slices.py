@@ -1,13 +1,21 @@
 """Slices of the traffic: counted with the verdicts, asked when a rate rises, on a real Postgres."""
 
+import json
 import random
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from click.testing import Result
 from sqlalchemy import Engine, select, update
+from typer.testing import CliRunner
 
+from monitor.cli import drift
 from monitor.domain.alert import Alert
+from monitor.domain.errors import InvalidInput
 from monitor.storage.alerts import find_alerts
 from monitor.storage.drift_store import SegmentKey
 from monitor.storage.engine import transaction
@@ -15,6 +23,7 @@ from monitor.storage.ledger import Ledger
 from monitor.storage.recount import recount
 from monitor.storage.slices import Change, clearest_examples, count_slices
 from monitor.storage.tables import slice_rollups
+from monitor.wire import alert_to_json
 from tests.examples.assessments import NOON, VERSION, assessment, trace
 from tests.integration.test_alerting import PER_MINUTE, watch
 
@@ -171,3 +180,48 @@ def test_where_all_rose_alike_no_slice_is_named(engine: Engine, slicing: Ledger)
     alert = the_alert(engine, slicing, culprit="all")
     assert alert.explanation.causes == ()
     assert alert.explanation.examples
+
+
+@pytest.fixture
+def app(postgres_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> typer.Typer:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GROUNDWATCH_POSTGRES__URL", postgres_url)
+    app = typer.Typer()
+    drift.register(app)
+    return app
+
+
+def invoke(app: typer.Typer, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["drift", "explain", *arguments], env={"COLUMNS": "200"})
+
+
+def test_explain_shows_slice_course_and_answers(engine: Engine, slicing: Ledger, app: typer.Typer) -> None:
+    alert = the_alert(engine, slicing, culprit="v7")
+    shown = invoke(app, alert.alert_id).stdout
+    assert "prompt_version = v7" in shown
+    assert "◀ change" in shown
+    assert "answered: At ten, on the moon." in shown
+    assert "language" not in shown
+    more, known = (json.loads(invoke(app, alert.alert_id, "--json", *flags).stdout) for flags in ([], ["--as-raised"]))
+    assert known["explanation"] == alert_to_json(alert)["explanation"]
+    (cause,) = more["explanation"]["causes"]
+    assert cause["after"]["n"] > alert.explanation.causes[0].after.n
+    assert len(more["course"]) == 22
+    assert sum(one["total"] for one in more["course"]) == 21 * 3 * PER_MINUTE + PER_MINUTE + 1
+    assert len(more["excerpts"]) == len(more["explanation"]["examples"]) == 10
+
+
+def test_explain_of_an_unknown_alert_says_where_to_look(app: typer.Typer, engine: Engine) -> None:
+    error = invoke(app, "nobody").exception
+    assert isinstance(error, InvalidInput)
+    assert "alerts list" in str(error)
+
+
+def test_hostile_answers_do_nothing_to_the_terminal(engine: Engine, slicing: Ledger, app: typer.Typer) -> None:
+    slicing.record(
+        [replace(one, trace=replace(one.trace, answer="\x1b[2J[bold]gone[/]\u202e")) for one in incident(culprit="v7")]
+    )
+    (alert,) = watch(engine).step().alerts
+    shown = invoke(app, alert.alert_id).stdout
+    assert "[2J[bold]gone[/]" in shown
+    assert not {"\x1b", "\u202e"} & set(shown)
