@@ -1,4 +1,4 @@
-"""First verdicts by slice of the traffic, and what explains an alert.
+"""First verdicts by slice of the traffic; what explains an alert, and whether the pool confirms it.
 
 Revision ID: 0007
 Revises: 0006
@@ -14,6 +14,8 @@ branch_labels = None
 depends_on = None
 
 _KEY = ("tenant", "service", "environment", "evaluator", "judge_version", "dimension", "value")
+_VERDICT = ("tenant", "trace_id", "evaluator", "judge_version")
+_ON_ALERTS = ("explanation", "confirmation")
 
 
 def upgrade() -> None:
@@ -28,9 +30,23 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": 70},
     )
     # Nullable: alerts raised before have none, and the release before goes on writing.
-    op.add_column("alerts", sa.Column("explanation", postgresql.JSONB(), nullable=True))
+    for name in _ON_ALERTS:
+        op.add_column("alerts", sa.Column(name, postgresql.JSONB(), nullable=True))
+    op.create_table(
+        "confirmation_samples",
+        sa.Column("alert_id", sa.Text(), nullable=False),
+        *[sa.Column(name, sa.Text(), nullable=False) for name in _VERDICT],
+        sa.Column("later", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("alert_id", *_VERDICT, name="pk_confirmation_samples"),
+        sa.ForeignKeyConstraint(
+            ["alert_id"], ["alerts.alert_id"], name="fk_confirmation_samples_alert_id_alerts", ondelete="CASCADE"
+        ),
+        comment="Flagged answers, drawn at random from before and after a rise, for the pool to confirm it.",
+    )
 
 
 def downgrade() -> None:
-    op.drop_column("alerts", "explanation")
+    op.drop_table("confirmation_samples")
+    for name in _ON_ALERTS:
+        op.drop_column("alerts", name)
     op.drop_table("slice_rollups")

@@ -16,6 +16,7 @@ from monitor.domain.alert import Alert, AlertState
 from monitor.domain.errors import InvalidInput
 from monitor.domain.explanation import Cause
 from monitor.domain.rate import Rate, wilson
+from monitor.services.confirming import in_words
 from monitor.services.explaining import course, explain
 from monitor.storage.alerts import find_alert
 from monitor.storage.drift_store import SegmentKey
@@ -89,6 +90,8 @@ def _print_head(console: Console, alert: Alert) -> None:
         f"raised by {alarm.event_time:%Y-%m-%d %H:%M} after {alarm.delay_verdicts:,} verdicts since the change;"
         f" evidence {alarm.evidence:.1f}",
     )
+    if alert.confirmation is not None:
+        _say(console, in_words(alert.confirmation))
 
 
 def _draw(console: Console, rates: Sequence[Course], alert: Alert) -> None:

@@ -51,6 +51,10 @@ class DriftSettings(Section):
     """Compare each hour of the day (UTC), weekends apart if `weekly`, with its like; a baseline then spans a period."""
     dimensions: Dimensions = ("generator_model", "prompt_version")
     """Marks of a trace by which a rise is explained: these two, or names of tags; values are cut at 200 characters."""
+    confirm_with: Annotated[int, Field(ge=0, le=1000)] = 60
+    """Flagged answers from before a rise, and as many from after it, that the pool is asked to confirm; 0 asks none."""
+    confirm_within_seconds: Seconds = 3600.0
+    """After so long the pool is waited for no longer: the conclusion is drawn from what it has said."""
     allowed_lateness_seconds: Annotated[float, Field(ge=0)] = 60.0
     """A minute is folded in once the segment's newest event time is this much past its end."""
     poll_seconds: Seconds = 5.0

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from monitor.domain.confirmation import Confirmation
 from monitor.domain.explanation import Explanation
 from monitor.domain.trace import Segment, hold_utc
 
@@ -57,7 +58,10 @@ class Alarm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
-    """One alarm on one segment under one judge version, with its state."""
+    """One alarm on one segment under one judge version, with its state.
+
+    `confirmation` is None where no stronger judge is asked.
+    """
 
     alert_id: str
     segment: Segment
@@ -68,6 +72,7 @@ class Alert:
     raised_at: datetime
     average_run_length: float
     explanation: Explanation = field(default_factory=Explanation)
+    confirmation: Confirmation | None = None
 
     def __post_init__(self) -> None:
         hold_utc(self, "raised_at")

@@ -14,11 +14,13 @@ from datetime import datetime, timedelta
 
 from monitor.config import DriftSettings
 from monitor.domain.alert import Alarm, Alert, AlertState, Direction
+from monitor.domain.confirmation import Confirmation
 from monitor.domain.errors import LedgerUnavailable
 from monitor.domain.explanation import Explanation
 from monitor.drift.detector import RateDetector
 from monitor.drift.rhythm import SURELY
 from monitor.drift.seasons import Seasons
+from monitor.services.confirming import Confirming
 from monitor.services.explaining import explain
 from monitor.services.stopping import Stop
 from monitor.storage.accounting import accounting
@@ -57,16 +59,27 @@ class DriftWatch:
         engine: of the ledger.
         settings: run length, baseline, lateness, pace.
         telemetry: told of alerts once they are durable.
-        clock: the time now, aware: it dates alerts, and nothing else.
+        clock: the time now, aware: it dates alerts, and says when to wait for the pool no longer.
+        pool: whether there is one, to confirm alerts.
     """
 
     def __init__(
-        self, engine: LedgerEngine, settings: DriftSettings, telemetry: Telemetry, *, clock: Callable[[], datetime]
+        self,
+        engine: LedgerEngine,
+        settings: DriftSettings,
+        telemetry: Telemetry,
+        *,
+        clock: Callable[[], datetime],
+        pool: bool = False,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._telemetry = telemetry
         self._clock = clock
+        self._confirming: Confirming | None = None
+        if pool and settings.confirm_with:
+            within = timedelta(seconds=settings.confirm_within_seconds)
+            self._confirming = Confirming(engine, per_side=settings.confirm_with, within=within, clock=clock)
         self._states: dict[SegmentKey, DetectorState] | None = None
         self._recent: dict[SegmentKey, deque[ClosedMinute]] = {}
         self._late: dict[SegmentKey, int] | None = None
@@ -102,6 +115,8 @@ class DriftWatch:
                 break
         # Told from here because this worker reads the ledger at a steady pace, traffic or none.
         self._telemetry.instruments.accounting(accounting(self._engine).as_json())
+        for alert in self._confirming.step() if self._confirming else ():
+            self._telemetry.alerts.emit(alert, at=self._clock())
         if self._steps % _STEPS_PER_LATE_COUNT == 0:
             self._count_late()
         self._steps += 1
@@ -182,6 +197,7 @@ class DriftWatch:
             raised_at=self._clock(),
             average_run_length=self._settings.average_run_length,
             explanation=Explanation() if alarm.recovers else explain(self._engine, key, alarm),
+            confirmation=None if alarm.recovers or self._confirming is None else Confirmation(),
         )
 
     def _tell(

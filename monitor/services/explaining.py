@@ -3,7 +3,7 @@
 import math
 from datetime import datetime, timedelta
 
-from monitor.domain.alert import Alarm
+from monitor.domain.alert import Alarm, Alert
 from monitor.domain.explanation import Explanation
 from monitor.drift.causes import causes
 from monitor.storage.drift_store import SegmentKey
@@ -30,11 +30,21 @@ def explain(engine: LedgerEngine, key: SegmentKey, alarm: Alarm, *, until: datet
     Raises:
         LedgerUnavailable: Postgres is away or not migrated.
     """
-    change = Change(key=key, since=alarm.change_at - BEFORE, at=alarm.change_at, until=until or alarm.event_time)
+    change = _change(key, alarm, until or alarm.event_time)
     counted = count_slices(engine, change)
     named = tuple(causes(counted.whole, counted.slices))
     part = (named[0].dimension, named[0].value) if named else None
     return Explanation(causes=named, examples=clearest_examples(engine, change, part=part))
+
+
+def change_of(alert: Alert) -> Change:
+    """The minutes that an alert is about, with those before that they are compared with."""
+    key = SegmentKey(segment=alert.segment, evaluator=alert.evaluator, judge_version=alert.judge_version)
+    return _change(key, alert.alarm, alert.alarm.event_time)
+
+
+def _change(key: SegmentKey, alarm: Alarm, until: datetime) -> Change:
+    return Change(key=key, since=alarm.change_at - BEFORE, at=alarm.change_at, until=until)
 
 
 def course(engine: LedgerEngine, key: SegmentKey, alarm: Alarm, *, until: datetime) -> tuple[Course, ...]:

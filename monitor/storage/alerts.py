@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, insert, null, select, update
 
 from monitor.domain.alert import Alarm, Alert, AlertState, Direction
+from monitor.domain.confirmation import Confirmation
 from monitor.domain.explanation import Explanation
 from monitor.domain.trace import Segment
 from monitor.storage.engine import snapshot, transaction
@@ -17,6 +18,7 @@ from monitor.storage.rows import storable
 from monitor.storage.tables import alert_transitions, alerts
 
 _EXPLANATION: Final = TypeAdapter(Explanation)
+_CONFIRMATION: Final = TypeAdapter(Confirmation)
 
 
 def raise_alert(connection: Connection, alert: Alert) -> None:
@@ -44,6 +46,7 @@ def raise_alert(connection: Connection, alert: Alert) -> None:
             average_run_length=alert.average_run_length,
             raised_at=alert.raised_at,
             explanation=_EXPLANATION.dump_python(alert.explanation, mode="json"),
+            confirmation=_as_json(alert.confirmation),
         )
     )
     _note(connection, alert, before=None, at=alert.raised_at, actor="drift", note="")
@@ -103,6 +106,26 @@ def resolve_recovered(connection: Connection, like: Alert, *, at: datetime, note
     return resolved
 
 
+def keep_confirmation(
+    connection: Connection, alert_id: str, confirmation: Confirmation, *, at: datetime, note: str
+) -> Alert:
+    """Keep what the stronger judge says of an alert, and tell of it, in the caller's transaction."""
+    row = connection.execute(
+        update(alerts)
+        .where(alerts.c.alert_id == alert_id)
+        .values(confirmation=_as_json(confirmation))
+        .returning(alerts)
+    ).one()
+    alert = to_alert(row)
+    _note(connection, alert, before=row.state, at=at, actor="drift", note=note)
+    return alert
+
+
+def _as_json(confirmation: Confirmation | None) -> Any:
+    # SQL's null, not JSON's: what was never asked is not there.
+    return null() if confirmation is None else _CONFIRMATION.dump_python(confirmation, mode="json")
+
+
 def find_alerts(engine: Engine, *, states: Sequence[AlertState] = tuple(AlertState), limit: int = 1000) -> list[Alert]:
     """The newest alerts in one of these states, newest first."""
     query = (
@@ -145,6 +168,7 @@ def to_alert(row: Row[Any]) -> Alert:
         raised_at=row.raised_at,
         average_run_length=row.average_run_length,
         explanation=_EXPLANATION.validate_python(row.explanation or {}),
+        confirmation=None if row.confirmation is None else _CONFIRMATION.validate_python(row.confirmation),
     )
 
 

@@ -5,7 +5,14 @@ the whole cascade) one verdict. There are no foreign keys between the high-volum
 retention of its own, and every batch is written by one transaction that knows all of them.
 """
 
-from monitor.storage.tables.alerting import alert_transitions, alerts, drift_states, outbox, subscriptions
+from monitor.storage.tables.alerting import (
+    alert_transitions,
+    alerts,
+    confirmation_samples,
+    drift_states,
+    outbox,
+    subscriptions,
+)
 from monitor.storage.tables.columns import in_seconds, metadata
 from monitor.storage.tables.history import (
     dead_letters,
@@ -23,6 +30,7 @@ from monitor.storage.tables.pool import escalations, pool_spend
 __all__ = [
     "alert_transitions",
     "alerts",
+    "confirmation_samples",
     "dead_letters",
     "drift_states",
     "escalations",

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -51,6 +52,7 @@ alerts = Table(
     moment("change_earliest", nullable=True),
     moment("change_latest", nullable=True),
     Column("explanation", JSONB),
+    Column("confirmation", JSONB),
     one_of("state", ("firing", "acknowledged", "resolved"), "state"),
     one_of("direction", ("rise", "fall"), "direction"),
     Index(None, "tenant", "service", "environment", "raised_at"),
@@ -69,6 +71,15 @@ alert_transitions = Table(
     Column("note", Text, nullable=False, server_default=text("''")),
     Index(None, "alert_id"),
     comment="How an alert came to its state, and by whose hand.",
+)
+
+confirmation_samples = Table(
+    "confirmation_samples",
+    metadata,
+    Column("alert_id", Text, ForeignKey("alerts.alert_id", ondelete="CASCADE"), primary_key=True),
+    *key("tenant", "trace_id", "evaluator", "judge_version"),
+    Column("later", Boolean, nullable=False),
+    comment="Flagged answers, drawn at random from before and after a rise, for the pool to confirm it.",
 )
 
 subscriptions = Table(

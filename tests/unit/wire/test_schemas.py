@@ -13,6 +13,7 @@ from referencing import Registry, Resource
 
 from monitor import wire
 from monitor.domain.alert import Alert, AlertState, Direction
+from monitor.domain.confirmation import ConfirmationState
 from monitor.domain.dead_letter import DeadLetterReason
 from monitor.domain.errors import InvalidMessage, InvalidTrace, JudgeUnavailable
 from monitor.domain.judgement import Tier, Unjudgeable
@@ -180,6 +181,7 @@ def test_times_are_written_alike_everywhere() -> None:
         ("dead_letter.v1", "properties.reason", DeadLetterReason),
         ("alert.v1", "properties.state", AlertState),
         ("alert.v1", "$defs.alarm.properties.direction", Direction),
+        ("alert.v1", "$defs.confirmation.properties.state", ConfirmationState),
     ],
 )
 def test_every_word_of_an_enumeration_is_in_the_schema(contract: str, path: str, words: Any) -> None:
