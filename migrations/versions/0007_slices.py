@@ -43,9 +43,16 @@ def upgrade() -> None:
         ),
         comment="Flagged answers, drawn at random from before and after a rise, for the pool to confirm it.",
     )
+    op.drop_constraint(op.f("ck_outbox_state"), "outbox", type_="check")
+    op.create_check_constraint(
+        op.f("ck_outbox_state"), "outbox", "state in ('waiting', 'delivered', 'superseded', 'dead')"
+    )
 
 
 def downgrade() -> None:
+    op.execute("update outbox set state = 'delivered' where state = 'superseded'")
+    op.drop_constraint(op.f("ck_outbox_state"), "outbox", type_="check")
+    op.create_check_constraint(op.f("ck_outbox_state"), "outbox", "state in ('waiting', 'delivered', 'dead')")
     op.drop_table("confirmation_samples")
     for name in _ON_ALERTS:
         op.drop_column("alerts", name)

@@ -44,12 +44,14 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """What was known when the alert was raised.
+    """What is known of an alert: from when it was raised, or from a later look while nothing had been found.
 
     Attributes:
+        looks: the slices are looked at again once verdicts since the change have doubled so often.
         causes: the one that explains most first; empty where everything rose alike or too little is known.
         examples: the clearest first, at most ten, of the first cause where there is one.
     """
 
     causes: tuple[Cause, ...] = ()
     examples: tuple[Example, ...] = ()
+    looks: int = 0

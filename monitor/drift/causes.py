@@ -19,7 +19,7 @@ FEWEST_VERDICTS = 20
 """After the change, in a slice that is looked at: of fewer nothing can be said."""
 
 SIGNIFICANT = 0.05
-"""Family-wise, over all slices: at most so often is any slice named that did nothing."""
+"""Family-wise, over all slices and looks: at most so often is any slice named that did nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,12 +40,18 @@ class Counts:
         )
 
 
-def causes(whole: Counts, slices: Mapping[tuple[str, str], Counts]) -> list[Cause]:
+def share_of_look(look: int) -> float:
+    """What the look with this number, from 0 on, may spend of `SIGNIFICANT`: half of what is left."""
+    return float(SIGNIFICANT / 2.0 ** (look + 1))
+
+
+def causes(whole: Counts, slices: Mapping[tuple[str, str], Counts], *, significant: float = SIGNIFICANT) -> list[Cause]:
     """The slices that explain a rise, the one that explains most first.
 
     Args:
         whole: all traffic of the segment.
         slices: parts of it, by dimension and value; those of one dimension do not overlap.
+        significant: the family-wise error of this look.
     """
     looked_at = {
         name: counts
@@ -57,7 +63,7 @@ def causes(whole: Counts, slices: Mapping[tuple[str, str], Counts]) -> list[Caus
     corrected = dict(zip(tests, holm(chances), strict=True))
     named = []
     for (dimension, value), p_value in corrected.items():
-        if p_value > SIGNIFICANT:
+        if p_value > significant:
             continue
         counts, (effect, error) = looked_at[dimension, value], tests[dimension, value]
         after = wilson(counts.hallucinated_after, counts.after)

@@ -21,7 +21,7 @@ from monitor.drift.detector import RateDetector
 from monitor.drift.rhythm import SURELY
 from monitor.drift.seasons import Seasons
 from monitor.services.confirming import Confirming
-from monitor.services.explaining import explain
+from monitor.services.explaining import Explaining, explain
 from monitor.services.stopping import Stop
 from monitor.storage.accounting import accounting
 from monitor.storage.drift_store import (
@@ -76,6 +76,7 @@ class DriftWatch:
         self._settings = settings
         self._telemetry = telemetry
         self._clock = clock
+        self._explaining = Explaining(engine, clock=clock)
         self._confirming: Confirming | None = None
         if pool and settings.confirm_with:
             within = timedelta(seconds=settings.confirm_within_seconds)
@@ -115,7 +116,9 @@ class DriftWatch:
                 break
         # Told from here because this worker reads the ledger at a steady pace, traffic or none.
         self._telemetry.instruments.accounting(accounting(self._engine).as_json())
-        for alert in self._confirming.step() if self._confirming else ():
+        learned = self._explaining.step()
+        learned += self._confirming.step() if self._confirming else []
+        for alert in learned:
             self._telemetry.alerts.emit(alert, at=self._clock())
         if self._steps % _STEPS_PER_LATE_COUNT == 0:
             self._count_late()

@@ -1,24 +1,64 @@
 """Why a rate rose: the slices of the traffic that rose with it, and the answers to look at first."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from monitor.domain.alert import Alarm, Alert
 from monitor.domain.explanation import Explanation
-from monitor.drift.causes import causes
+from monitor.drift.causes import causes, share_of_look
+from monitor.storage.alerts import keep_explanation, unexplained
 from monitor.storage.drift_store import SegmentKey
 from monitor.storage.engine import LedgerEngine
-from monitor.storage.slices import Change, Course, clearest_examples, count_slices, rate_course
+from monitor.storage.slices import Change, Course, clearest_examples, count_slices, newest_minute, rate_course
 
 BEFORE = timedelta(days=7)
 """How far back from the change traffic is compared with: whole weeks hold every hour equally often."""
 
+MOST_LOOKS = 8
 STEPS = 12
 LONGEST_STEP = timedelta(hours=6)
 _MINUTE = timedelta(minutes=1)
 
 
-def explain(engine: LedgerEngine, key: SegmentKey, alarm: Alarm, *, until: datetime | None = None) -> Explanation:
+class Explaining:
+    """Looks again at open alerts that nothing explained yet, each time that twice as many verdicts have come.
+
+    An alarm is raised on few verdicts, which say little about slices. All looks together name a slice wrongly as often
+    as one would.
+    """
+
+    def __init__(self, engine: LedgerEngine, *, clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def step(self) -> list[Alert]:
+        """Look where it is time to; the alerts that are explained now.
+
+        Raises:
+            LedgerUnavailable: some may be explained, and that is durable; step again.
+        """
+        looked = (self._look(alert) for alert in unexplained(self._engine, looks=MOST_LOOKS))
+        return [alert for alert in looked if alert is not None]
+
+    def _look(self, alert: Alert) -> Alert | None:
+        seen = alert.explanation.looks
+        until = newest_minute(self._engine, key_of(alert)) or alert.alarm.event_time
+        counted = count_slices(self._engine, _change(key_of(alert), alert.alarm, until))
+        doublings = int(math.log2(max(counted.whole.after / max(alert.alarm.delay_verdicts, 1), 1)))
+        if doublings < seen:
+            return None
+        found = explain(self._engine, key_of(alert), alert.alarm, until=until, look=seen)
+        named = ", ".join(f"{cause.dimension} = {cause.value}" for cause in found.causes)
+        note = f"explained by {named}" if named else ""
+        found = replace(found, looks=doublings + 1)
+        return keep_explanation(self._engine, alert, found, at=self._clock(), note=note)
+
+
+def explain(
+    engine: LedgerEngine, key: SegmentKey, alarm: Alarm, *, until: datetime | None = None, look: int = 0
+) -> Explanation:
     """What the ledger says about a rise now.
 
     Args:
@@ -26,21 +66,26 @@ def explain(engine: LedgerEngine, key: SegmentKey, alarm: Alarm, *, until: datet
         key: whose rate rose.
         alarm: the rise.
         until: the last minute that counts; that of the alarm when absent.
+        look: how often it was asked before, of the same alarm.
 
     Raises:
         LedgerUnavailable: Postgres is away or not migrated.
     """
     change = _change(key, alarm, until or alarm.event_time)
     counted = count_slices(engine, change)
-    named = tuple(causes(counted.whole, counted.slices))
+    named = tuple(causes(counted.whole, counted.slices, significant=share_of_look(look)))
     part = (named[0].dimension, named[0].value) if named else None
-    return Explanation(causes=named, examples=clearest_examples(engine, change, part=part))
+    return Explanation(causes=named, examples=clearest_examples(engine, change, part=part), looks=look + 1)
+
+
+def key_of(alert: Alert) -> SegmentKey:
+    """What the detector watches that raised it."""
+    return SegmentKey(segment=alert.segment, evaluator=alert.evaluator, judge_version=alert.judge_version)
 
 
 def change_of(alert: Alert) -> Change:
-    """The minutes that an alert is about, with those before that they are compared with."""
-    key = SegmentKey(segment=alert.segment, evaluator=alert.evaluator, judge_version=alert.judge_version)
-    return _change(key, alert.alarm, alert.alarm.event_time)
+    """The minutes that an alert was raised on, with those before that they are compared with."""
+    return _change(key_of(alert), alert.alarm, alert.alarm.event_time)
 
 
 def _change(key: SegmentKey, alarm: Alarm, until: datetime) -> Change:

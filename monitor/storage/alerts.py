@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, Row, insert, null, select, update
+from sqlalchemy import Connection, Engine, Row, cast, insert, null, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 
 from monitor.domain.alert import Alarm, Alert, AlertState, Direction
 from monitor.domain.confirmation import Confirmation
@@ -124,6 +125,45 @@ def keep_confirmation(
 def _as_json(confirmation: Confirmation | None) -> Any:
     # SQL's null, not JSON's: what was never asked is not there.
     return null() if confirmation is None else _CONFIRMATION.dump_python(confirmation, mode="json")
+
+
+def unexplained(engine: Engine, *, looks: int) -> list[Alert]:
+    """Open alerts without a cause that have been looked at less often than this, the oldest first."""
+    said = alerts.c.explanation
+    query = (
+        select(alerts)
+        .where(alerts.c.state != AlertState.RESOLVED.value, said["causes"] == cast([], JSONB))
+        .where(said["looks"].as_integer() < looks)
+        .order_by(alerts.c.raised_at, alerts.c.alert_id)
+    )
+    with snapshot(engine) as connection:
+        return [to_alert(row) for row in connection.execute(query)]
+
+
+def keep_explanation(
+    engine: Engine, alert: Alert, explanation: Explanation, *, at: datetime, note: str
+) -> Alert | None:
+    """Keep what a further look found; where it found causes, all who hear of the alert hear of them.
+
+    Returns:
+        The alert as it now stands; None where nothing was found, or another process has looked meanwhile.
+
+    Raises:
+        LedgerUnavailable: nothing was kept.
+    """
+    looked = alerts.c.explanation["looks"].as_integer() == alert.explanation.looks
+    with transaction(engine) as connection:
+        row = connection.execute(
+            update(alerts)
+            .where(alerts.c.alert_id == alert.alert_id, looked)
+            .values(explanation=_EXPLANATION.dump_python(explanation, mode="json"))
+            .returning(alerts)
+        ).one_or_none()
+        if row is None or not explanation.causes:
+            return None
+        explained = to_alert(row)
+        _note(connection, explained, before=row.state, at=at, actor="drift", note=note)
+        return explained
 
 
 def find_alerts(engine: Engine, *, states: Sequence[AlertState] = tuple(AlertState), limit: int = 1000) -> list[Alert]:

@@ -49,6 +49,8 @@ class DeliveryState(StrEnum):
 
     WAITING = "waiting"
     DELIVERED = "delivered"
+    SUPERSEDED = "superseded"
+    """Not made: a later one says the same and more."""
     DEAD = "dead"
     """Given up: refused for good, or tried too often."""
 
@@ -74,7 +76,11 @@ class DeliveryRecord:
 
 
 def enqueue(connection: Connection, alert: Alert) -> None:
-    """Add the alert's deliveries: one to Kafka, one to each subscription that covers its segment."""
+    """Add the alert's deliveries: one to Kafka, one to each subscription that covers its segment.
+
+    What still waits to tell a subscriber of the same state, with less known of it, is superseded: one that was down is
+    told once.
+    """
     payload = literal(alert_to_json(alert), outbox.c.payload.type)
     columns = ["alert_id", "channel", "subscription_id", "payload"]
     connection.execute(
@@ -85,6 +91,15 @@ def enqueue(connection: Connection, alert: Alert) -> None:
         subscriptions.c.tenant == segment.tenant,
         or_(subscriptions.c.service.is_(None), subscriptions.c.service == segment.service),
         or_(subscriptions.c.environment.is_(None), subscriptions.c.environment == segment.environment),
+    )
+    older = (
+        outbox.c.alert_id == alert.alert_id,
+        outbox.c.channel == WEBHOOK,
+        outbox.c.state == DeliveryState.WAITING.value,
+        outbox.c.payload["state"].as_string() == alert.state.value,
+    )
+    connection.execute(
+        update(outbox).where(*older).values(state=DeliveryState.SUPERSEDED.value, finished_at=func.now())
     )
     connection.execute(insert(outbox).from_select(columns, covering))
 

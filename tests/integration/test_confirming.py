@@ -157,6 +157,6 @@ def test_rates_take_no_account_of_answers_that_were_chosen_for_being_flagged(eng
 def test_without_a_pool_nobody_is_asked(engine: Engine, ledger: Ledger) -> None:
     ledger.record(verdicts(*QUIET_THEN_RISE))
     (alert,) = DriftWatch(engine, SETTINGS, Heard().telemetry, clock=clock).step().alerts
-    assert alert.confirmation is None
-    assert find_alerts(engine) == [alert]
+    (kept,) = find_alerts(engine)
+    assert alert.confirmation is kept.confirmation is None
     assert confirming(engine).step() == []

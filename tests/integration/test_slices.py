@@ -14,16 +14,19 @@ from sqlalchemy import Engine, select, update
 from typer.testing import CliRunner
 
 from monitor.cli import drift
-from monitor.domain.alert import Alert
+from monitor.domain.alert import Alert, AlertState
 from monitor.domain.errors import InvalidInput
-from monitor.storage.alerts import find_alerts
+from monitor.domain.explanation import Explanation
+from monitor.services.explaining import Explaining
+from monitor.storage.alerts import change_state, find_alerts, raise_alert
 from monitor.storage.drift_store import SegmentKey
 from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.recount import recount
 from monitor.storage.slices import Change, clearest_examples, count_slices
-from monitor.storage.tables import slice_rollups
+from monitor.storage.tables import alert_transitions, outbox, slice_rollups
 from monitor.wire import alert_to_json
+from tests.examples.alerts import alert, subscribed
 from tests.examples.assessments import NOON, VERSION, assessment, trace
 from tests.integration.test_alerting import PER_MINUTE, watch
 
@@ -160,7 +163,7 @@ def incident(*, culprit: str | None) -> list[Any]:
 def the_alert(engine: Engine, ledger: Ledger, *, culprit: str) -> Alert:
     ledger.record(incident(culprit=culprit))
     (alert,) = watch(engine).step().alerts
-    assert find_alerts(engine) == [alert]
+    assert [found.alert_id for found in find_alerts(engine)] == [alert.alert_id]
     return alert
 
 
@@ -180,6 +183,59 @@ def test_where_all_rose_alike_no_slice_is_named(engine: Engine, slicing: Ledger)
     alert = the_alert(engine, slicing, culprit="all")
     assert alert.explanation.causes == ()
     assert alert.explanation.examples
+
+
+def test_what_too_few_verdicts_leave_open_a_later_look_finds_and_tells_once(engine: Engine, slicing: Ledger) -> None:
+    said = incident(culprit="v7")
+    soon = 61 * PER_MINUTE
+    slicing.record(said[:soon])
+    raised = replace(alert("a-1"), explanation=Explanation(looks=1))
+    known = raised.alarm
+    raised = replace(raised, alarm=replace(known, change_at=NOON + timedelta(minutes=60), delay_verdicts=PER_MINUTE))
+    subscribed(engine, url="https://example.org/hook")
+    with transaction(engine) as connection:
+        raise_alert(connection, raised)
+    looking = Explaining(engine, clock=lambda: NOON)
+    assert looking.step() == []
+    assert looks(engine) == 1
+    slicing.record(said[soon:])
+    (explained,) = looking.step()
+    assert [cause.value for cause in explained.explanation.causes] == ["v7"]
+    assert looking.step() == []
+    assert looks(engine) == 5, "once, when verdicts have doubled four times"
+    with transaction(engine) as connection:
+        sent = connection.execute(select(outbox.c["channel", "state", "payload"]).order_by(outbox.c.id)).all()
+        (_, note) = connection.execute(select(alert_transitions.c.note).order_by(alert_transitions.c.id)).scalars()
+    assert note == "explained by prompt_version = v7"
+    # Its server had not answered yet: it hears of the alert once, with what is known now.
+    assert [(row.state, bool(row.payload["explanation"]["causes"])) for row in sent if row.channel == "webhook"] == [
+        ("superseded", False),
+        ("waiting", True),
+    ]
+    assert [row.state for row in sent if row.channel == "kafka"] == ["waiting", "waiting"]
+
+
+def test_a_look_that_finds_nothing_is_counted_and_the_next_one_waits_for_more(engine: Engine, slicing: Ledger) -> None:
+    the_alert(engine, slicing, culprit="all")
+    counts = []
+    for _ in range(6):
+        assert Explaining(engine, clock=lambda: NOON).step() == []
+        counts.append(looks(engine))
+    assert counts[0] > 1
+    assert counts == [counts[0]] * 6
+
+
+def test_a_resolved_alert_is_not_looked_at_again(engine: Engine, slicing: Ledger) -> None:
+    raised = the_alert(engine, slicing, culprit="all")
+    change_state(engine, raised.alert_id, AlertState.RESOLVED, at=NOON, actor="me")
+    before = looks(engine)
+    assert Explaining(engine, clock=lambda: NOON).step() == []
+    assert looks(engine) == before
+
+
+def looks(engine: Engine) -> int:
+    (found,) = find_alerts(engine)
+    return found.explanation.looks
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ outbox = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     moment("finished_at", nullable=True),
     one_of("channel", ("kafka", "webhook"), "channel"),
-    one_of("state", ("waiting", "delivered", "dead"), "state"),
+    one_of("state", ("waiting", "delivered", "superseded", "dead"), "state"),
     CheckConstraint("(channel = 'webhook') = (subscription_id is not null)", name="webhook_has_subscription"),
     Index("ix_outbox_open", "next_at", "id", postgresql_where=text("state = 'waiting'")),
     comment="Deliveries still to be made, written in the transaction that raised the alert.",
