@@ -1,4 +1,4 @@
-"""First verdicts by slice of the traffic; what explains an alert, and whether the pool confirms it.
+"""First verdicts by slice of the traffic, and the hours of each segment; what explains an alert, and who confirms it.
 
 Revision ID: 0007
 Revises: 0006
@@ -13,7 +13,8 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-_KEY = ("tenant", "service", "environment", "evaluator", "judge_version", "dimension", "value")
+_SEGMENT = ("tenant", "service", "environment", "evaluator", "judge_version")
+_KEY = (*_SEGMENT, "dimension", "value")
 _VERDICT = ("tenant", "trace_id", "evaluator", "judge_version")
 _ON_ALERTS = ("explanation", "confirmation")
 
@@ -28,6 +29,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(*_KEY, "minute", name="pk_slice_rollups"),
         comment="First verdicts per minute of event time, segment and value of a watched dimension.",
         postgresql_with={"fillfactor": 70},
+    )
+    op.create_table(
+        "segment_hours",
+        *[sa.Column(name, sa.Text(), nullable=False) for name in _SEGMENT],
+        sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint(*_SEGMENT, "hour", name="pk_segment_hours"),
+        comment="Hours of event time in which a segment had a first verdict.",
+    )
+    op.create_index("ix_segment_hours_hour", "segment_hours", ["hour"])
+    op.execute(
+        f"insert into segment_hours select distinct {', '.join(_SEGMENT)}, date_trunc('hour', minute, 'UTC')"  # noqa: S608
+        " from rollups where first_total > 0"
     )
     # Nullable: alerts raised before have none, and the release before goes on writing.
     for name in _ON_ALERTS:
@@ -56,4 +69,5 @@ def downgrade() -> None:
     op.drop_table("confirmation_samples")
     for name in _ON_ALERTS:
         op.drop_column("alerts", name)
+    op.drop_table("segment_hours")
     op.drop_table("slice_rollups")

@@ -44,7 +44,7 @@ class DriftSettings(Section):
     """The drift detector; see docs/decisions for the guarantees."""
 
     average_run_length: Annotated[float, Field(ge=100)] = 20_000
-    """Verdicts between false alarms, at least, on average, per segment."""
+    """Verdicts of the average segment between false alarms anywhere, at least, on average: live segments share it."""
     baseline_verdicts: Annotated[int, Field(ge=50)] = 2000
     """Verdicts of a segment from which its baseline rate is learned before it is watched."""
     seasons: Seasons = Seasons.NONE

@@ -8,7 +8,7 @@ Why the run length to a false alarm is at least A, in verdicts: while the true r
 of at most 1, whatever happened before. Hence E[R' | past] <= R + n for each component and for their mean M, and M - N
 is a supermartingale, N being the verdicts folded in. At the alarm time T optional stopping gives E[M_T] <= E[N_T], and
 M_T >= A: so E[N_T] >= A. Rises and falls share one A. The argument holds for any batching that does not look at the
-verdicts.
+verdicts, and for an A that changes, as long as it is known before the batch; it then holds for the least of them.
 
 The tested rate must be known before the batch: it comes from verdicts at least one lag window old. It is an estimate,
 so it is taken some standard errors towards the alternatives; that the promise holds all the same is shown by simulation
@@ -42,7 +42,8 @@ SIDES: Sequence[Side] = (
 HOLD_SHARE = 0.25
 """From this share of the alarm threshold on, the baseline learns nothing: what is seen may be a change."""
 
-_RUN_LENGTHS = (100.0, 1e12)
+LONGEST_RUN = 1e12
+_RUN_LENGTHS = (100.0, LONGEST_RUN)
 _STATE_FORMAT = 2
 
 
@@ -66,10 +67,7 @@ class RateDetector:
     __slots__ = ("_arl", "_baseline", "_factors", "_mixture", "_recovery", "_seen", "_trail")
 
     def __init__(self, *, average_run_length: float, baseline_verdicts: int, seasons: Seasons = Seasons.NONE) -> None:
-        shortest, longest = _RUN_LENGTHS
-        if not shortest <= average_run_length <= longest:
-            raise ValueError(f"average run length {average_run_length} is not between {shortest:g} and {longest:g}")
-        self._arl = float(average_run_length)
+        self._arl = _in_range(average_run_length)
         if baseline_verdicts < 1:
             raise ValueError("a baseline needs at least one verdict")
         self._recovery: Recovery | None = None
@@ -84,8 +82,12 @@ class RateDetector:
 
     @property
     def average_run_length(self) -> float:
-        """Verdicts between false alarms, at least, on average."""
+        """Verdicts between false alarms, at least, on average. May be changed between two batches."""
         return self._arl
+
+    @average_run_length.setter
+    def average_run_length(self, verdicts: float) -> None:
+        self._arl = _in_range(verdicts)
 
     @property
     def baseline_verdicts(self) -> int:
@@ -208,3 +210,10 @@ class RateDetector:
         detector._trail = Trail.from_state(state["trail"])
         detector._recovery = None if state["recovery"] is None else Recovery.from_state(state["recovery"])
         return detector
+
+
+def _in_range(run_length: float) -> float:
+    shortest, longest = _RUN_LENGTHS
+    if not shortest <= run_length <= longest:
+        raise ValueError(f"average run length {run_length} is not between {shortest:g} and {longest:g}")
+    return float(run_length)

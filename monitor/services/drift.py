@@ -22,6 +22,7 @@ from monitor.drift.rhythm import SURELY
 from monitor.drift.seasons import Seasons
 from monitor.services.confirming import Confirming
 from monitor.services.explaining import Explaining, explain
+from monitor.services.run_lengths import RunLengths
 from monitor.services.stopping import Stop
 from monitor.storage.accounting import accounting
 from monitor.storage.drift_store import (
@@ -76,6 +77,7 @@ class DriftWatch:
         self._settings = settings
         self._telemetry = telemetry
         self._clock = clock
+        self._run_lengths = RunLengths(engine, budget=settings.average_run_length)
         self._explaining = Explaining(engine, clock=clock)
         self._confirming: Confirming | None = None
         if pool and settings.confirm_with:
@@ -154,13 +156,17 @@ class DriftWatch:
         kept = states.get(key)
         # A fresh copy each time: when saving fails, what is remembered here is still what the ledger has.
         detector = self._detector(key, kept)
-        alarms = [
-            alarm
-            for minute in minutes
-            if (alarm := detector.fold(minute.minute, minute.total, minute.hallucinated)) is not None
-        ]
-        # A rate that fell below its baseline is good news, which nobody is woken for.
-        alerts = [self._alert(key, alarm) for alarm in alarms if alarm.direction is Direction.RISE or alarm.recovers]
+        alarms: list[Alarm] = []
+        alerts: list[Alert] = []
+        for minute in minutes:
+            detector.average_run_length = self._run_lengths.at(minute.minute)
+            alarm = detector.fold(minute.minute, minute.total, minute.hallucinated)
+            if alarm is None:
+                continue
+            alarms.append(alarm)
+            # A rate that fell below its baseline is good news, which nobody is woken for.
+            if alarm.direction is Direction.RISE or alarm.recovers:
+                alerts.append(self._alert(key, alarm, detector.average_run_length))
         state = detector.state()
         previous = kept.folded_through if kept else None
         changed = save_fold(self._engine, key, minutes=minutes, state=state, previous=previous, alerts=alerts)
@@ -188,7 +194,7 @@ class DriftWatch:
                 logger.warning("drift settings changed, a new baseline is learned", extra={"segment": str(key.segment)})
         return fresh
 
-    def _alert(self, key: SegmentKey, alarm: Alarm) -> Alert:
+    def _alert(self, key: SegmentKey, alarm: Alarm, run_length: float) -> Alert:
         raised_by = "\x1f".join((*key.columns().values(), alarm.event_time.isoformat()))
         return Alert(
             alert_id=hashlib.sha256(raised_by.encode()).hexdigest()[:24],
@@ -198,7 +204,7 @@ class DriftWatch:
             alarm=alarm,
             state=AlertState.FIRING,
             raised_at=self._clock(),
-            average_run_length=self._settings.average_run_length,
+            average_run_length=run_length,
             explanation=Explanation() if alarm.recovers else explain(self._engine, key, alarm),
             confirmation=None if alarm.recovers or self._confirming is None else Confirmation(),
         )
@@ -249,5 +255,5 @@ class DriftWatch:
         self._late = counted
 
 
-def _plan(detector: RateDetector) -> tuple[float, int, Seasons]:
-    return detector.average_run_length, detector.baseline_verdicts, detector.seasons
+def _plan(detector: RateDetector) -> tuple[int, Seasons]:
+    return detector.baseline_verdicts, detector.seasons

@@ -115,6 +115,7 @@ class Ledger:
                 cursor.execute(statements.UPSERT_ROLLUPS)
                 if self._dimensions:
                     cursor.execute(statements.UPSERT_SLICES, {"dimensions": self._dimensions})
+                cursor.execute(statements.INSERT_SEGMENT_HOURS)
         return RecordReport(
             verdicts=written.get("verdict", 0),
             unjudged=written.get("unjudged", 0),

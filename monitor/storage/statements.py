@@ -3,8 +3,8 @@
 A batch is copied into temporary tables; everything after that happens inside Postgres. The big tables are asked
 row by row (`(select … limit 1)`, which the planner cannot turn into a join): a plan made while they were small
 must not read them whole when they are not. All writers take their
-locks in the same order: judges, traces, receipts, (verdicts and what belongs to them), intake, rollups, slices;
-and within a table by key. Hence two of them wait for one another, but never in a circle.
+locks in the same order: judges, traces, receipts, (verdicts and what belongs to them), intake, rollups,
+slices, hours; and within a table by key. Hence two of them wait for one another, but never in a circle.
 """
 
 STAGE = """
@@ -281,4 +281,14 @@ order by tenant, service, environment, evaluator, judge_version, said.dimension,
 on conflict (tenant, service, environment, evaluator, judge_version, dimension, value, minute) do update set
     first_total = kept.first_total + excluded.first_total,
     first_hallucinated = kept.first_hallucinated + excluded.first_hallucinated
+"""
+
+INSERT_SEGMENT_HOURS = """
+insert into segment_hours (tenant, service, environment, evaluator, judge_version, hour)
+select distinct
+    tenant, service, environment, evaluator, judge_version, date_trunc('hour', event_time, 'UTC') as hour
+from stage_assessments
+where fate <> 'duplicate' and label is not null
+order by tenant, service, environment, evaluator, judge_version, hour
+on conflict do nothing
 """

@@ -33,6 +33,7 @@ from monitor.storage.alerts import find_alerts
 from monitor.storage.drift_store import closed_minutes, load_states
 from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
+from monitor.storage.live_segments import live_segments
 from monitor.storage.subscriptions import find_subscriptions, subscribe
 from monitor.storage.tables import drift_states, outbox, subscriptions
 from monitor.streaming.producer import Producer
@@ -238,11 +239,31 @@ def test_changed_settings_begin_a_new_baseline(engine: Engine, ledger: Ledger) -
     ledger.record(verdicts((60, 0.1)))
     watch(engine).step()
     ledger.record(verdicts((30, 0.4), first=60 * PER_MINUTE + 1))
-    changed = DRIFT.model_copy(update={"average_run_length": 10_000.0})
+    changed = DRIFT.model_copy(update={"baseline_verdicts": 400})
     assert watch(engine, settings=changed).step().alerts == ()
     (kept,) = load_states(engine).values()
-    assert kept.state["average_run_length"] == 10_000.0
     assert kept.state["seen"] == 30 * PER_MINUTE
+
+
+def test_another_run_length_goes_on_with_the_baseline(engine: Engine, ledger: Ledger) -> None:
+    ledger.record(verdicts((60, 0.1)))
+    watch(engine).step()
+    ledger.record(verdicts((30, 0.4), first=60 * PER_MINUTE + 1))
+    changed = DRIFT.model_copy(update={"average_run_length": 10_000.0})
+    (alert,) = watch(engine, settings=changed).step().alerts
+    assert alert.average_run_length == 10_000.0
+
+
+def test_live_segments_share_the_budget(engine: Engine, ledger: Ledger) -> None:
+    """Three segments are live until 15:00, one of them goes on: what an hour is told of ended an hour before."""
+    for service in ("a", "b", "c"):
+        ledger.record(verdicts((180, 0.1), service=service))
+    ledger.record(verdicts((180, 0.1), (30, 0.6), service="a", first=180 * PER_MINUTE + 1))
+    hours = [live_segments(engine, NOON + timedelta(hours=hour)) for hour in (0, 1, 2, 3, 27, 28, 29, 30, 31, 32)]
+    assert hours == [0, 0, 3, 3, 3, 3, 1, 1, 1, 0]
+    (alert,) = watch(engine).step().alerts
+    assert alert.segment.service == "a"
+    assert alert.average_run_length == 3 * DRIFT.average_run_length
 
 
 # Delivery: alerts to subscribers.

@@ -158,6 +158,15 @@ slice_rollups = Table(
     postgresql_with=UPDATED_IN_PLACE,
 )
 
+segment_hours = Table(
+    "segment_hours",
+    metadata,
+    *key("tenant", "service", "environment", "evaluator", "judge_version"),
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Index(None, "hour"),
+    comment="Hours of event time in which a segment had a first verdict.",
+)
+
 rollups = Table(
     "rollups",
     metadata,
