@@ -205,9 +205,17 @@ class DriftWatch:
             state=AlertState.FIRING,
             raised_at=self._clock(),
             average_run_length=run_length,
-            explanation=Explanation() if alarm.recovers else explain(self._engine, key, alarm),
+            explanation=Explanation() if alarm.recovers else self._explanation(key, alarm),
             confirmation=None if alarm.recovers or self._confirming is None else Confirmation(),
         )
+
+    def _explanation(self, key: SegmentKey, alarm: Alarm) -> Explanation:
+        try:
+            return explain(self._engine, key, alarm)
+        except LedgerUnavailable as error:
+            # An alert that waits for its reasons is late. They are looked for again.
+            logger.warning("an alert is raised unexplained", extra={"segment": str(key.segment), "error": str(error)})
+            return Explanation()
 
     def _tell(
         self,
