@@ -16,7 +16,7 @@ from monitor.domain.trace import Origin
 from monitor.domain.verdict import Action, Decision, Label
 from monitor.drift.corrected import Share
 from monitor.storage.alerts import keep_confirmation, to_alert
-from monitor.storage.engine import snapshot, transaction
+from monitor.storage.engine import retry_conflicts, snapshot, transaction
 from monitor.storage.rebuilding import rebuild
 from monitor.storage.rows import storable
 from monitor.storage.slices import Change
@@ -67,6 +67,10 @@ def request_samples(engine: Engine, alert_id: str, change: Change, *, per_side: 
     Raises:
         LedgerUnavailable: nothing was drawn.
     """
+    return retry_conflicts(lambda: _request(engine, alert_id, change, per_side))
+
+
+def _request(engine: Engine, alert_id: str, change: Change, per_side: int) -> bool:
     with transaction(engine) as connection:
         if _locked(connection, alert_id) is None or _is_drawn(connection, alert_id):
             return False

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from monitor.storage.engine import snapshot
+from monitor.storage.statements import SLICE_VALUE
 
 _ROLLUPS = """
 with verdict_counts as (
@@ -100,7 +101,7 @@ order by key
 
 
 # Only what was counted can be held against the rows: dimensions come and go with the settings.
-_SLICES = """
+_SLICES = f"""
 with counted as (
     select
         v.tenant, v.service, v.environment, v.evaluator, v.judge_version, said.dimension, said.value,
@@ -109,11 +110,7 @@ with counted as (
     from verdicts as v
     join traces using (tenant, trace_id)
     cross join lateral (
-        select dimension, left(case dimension
-            when 'generator_model' then generator_model
-            when 'prompt_version' then prompt_version
-            else tags ->> dimension
-        end, 200) as value
+        select dimension, {SLICE_VALUE} as value
         from (select distinct dimension from slice_rollups) as watched
     ) as said
     where first_label is not null and said.value <> ''
@@ -126,7 +123,7 @@ from slice_rollups as stored
 left join counted using (tenant, service, environment, evaluator, judge_version, dimension, value, minute)
 where to_jsonb(stored) is distinct from to_jsonb(counted)
 order by key
-"""
+"""  # noqa: S608 - a constant is put in
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -258,8 +258,15 @@ on conflict (tenant, service, environment, evaluator, judge_version, minute) do 
     last_event_time = greatest(kept.last_event_time, excluded.last_event_time)
 """
 
-# A dimension is a column of the trace, or else the name of a tag. What a trace does not say is in no slice.
-UPSERT_SLICES = """
+SLICE_VALUE = """left(case dimension
+        when 'generator_model' then generator_model
+        when 'prompt_version' then prompt_version
+        else tags ->> dimension
+    end, 200)"""
+"""The value of a `dimension` that a trace has: a column of it, or else the tag of that name."""
+
+# What a trace does not say is in no slice.
+UPSERT_SLICES = f"""
 insert into slice_rollups as kept (
     tenant, service, environment, evaluator, judge_version, dimension, value, minute, first_total, first_hallucinated
 )
@@ -268,11 +275,7 @@ select
     date_trunc('minute', event_time, 'UTC') as minute, count(*), count(*) filter (where label = 'hallucinated')
 from stage_assessments
 cross join lateral (
-    select dimension, left(case dimension
-        when 'generator_model' then generator_model
-        when 'prompt_version' then prompt_version
-        else tags ->> dimension
-    end, 200) as value
+    select dimension, {SLICE_VALUE} as value
     from unnest(%(dimensions)s::text[]) as dimension
 ) as said
 where fate <> 'duplicate' and label is not null and said.value <> ''
@@ -281,7 +284,7 @@ order by tenant, service, environment, evaluator, judge_version, said.dimension,
 on conflict (tenant, service, environment, evaluator, judge_version, dimension, value, minute) do update set
     first_total = kept.first_total + excluded.first_total,
     first_hallucinated = kept.first_hallucinated + excluded.first_hallucinated
-"""
+"""  # noqa: S608 - a constant is put in
 
 INSERT_SEGMENT_HOURS = """
 insert into segment_hours (tenant, service, environment, evaluator, judge_version, hour)
