@@ -15,7 +15,7 @@ def run(settings: Settings) -> int:
     telemetry = setup_telemetry(settings.telemetry, "groundwatch-drift")
     engine = create_ledger_engine(settings.postgres, application_name="groundwatch-drift", pool_size=1)
     try:
-        DriftWatch(engine, settings.drift, telemetry, clock=lambda: datetime.now(UTC)).run(stop)
+        DriftWatch(engine, settings.drift, telemetry, alerts=settings.alerts, clock=lambda: datetime.now(UTC)).run(stop)
     finally:
         engine.dispose()
         telemetry.shutdown()

@@ -8,8 +8,10 @@ from monitor.domain.trace import Segment, hold_utc
 
 
 class AlertState(StrEnum):
-    """The life cycle's states, first form."""
+    """Where an alert is in its life; `monitor.domain.lifecycle` says how it gets from one to the next."""
 
+    PENDING = "pending"
+    """Raised, and not told of yet."""
     FIRING = "firing"
     ACKNOWLEDGED = "acknowledged"
     RESOLVED = "resolved"
@@ -20,6 +22,20 @@ class Direction(StrEnum):
 
     RISE = "rise"
     FALL = "fall"
+
+
+class Severity(StrEnum):
+    """How much the rate rose, the least first."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Notification(StrEnum):
+    """Why a message about an alert is sent."""
+
+    STATE = "state"
+    REMINDER = "reminder"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +72,14 @@ class Alarm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
-    """One alarm on one segment under one judge version, with its state."""
+    """One rise of one segment under one judge version, with its state.
+
+    Attributes:
+        alarm: what the detector saw; `rate_after` follows a rate that rises again while the alert is open.
+        raised_at: when the alarm that opened it was raised, by the drift worker's clock.
+        severity: by how often the rate before goes into the rate after.
+        reopened: how often it fired again soon after it was resolved.
+    """
 
     alert_id: str
     segment: Segment
@@ -66,6 +89,8 @@ class Alert:
     state: AlertState
     raised_at: datetime
     average_run_length: float
+    severity: Severity = Severity.WARNING
+    reopened: int = 0
 
     def __post_init__(self) -> None:
         hold_utc(self, "raised_at")

@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from monitor.config import DriftSettings
+from monitor.alerts.rules import life_cycle
+from monitor.config import AlertSettings, DriftSettings
 from monitor.domain.alert import Alarm, Alert, AlertState, Direction
 from monitor.domain.errors import LedgerUnavailable
+from monitor.domain.lifecycle import severity_of
 from monitor.drift.detector import RateDetector
 from monitor.drift.rhythm import SURELY
 from monitor.drift.seasons import Seasons
@@ -55,15 +57,23 @@ class DriftWatch:
         engine: of the ledger.
         settings: run length, baseline, lateness, pace.
         telemetry: told of alerts once they are durable.
+        alerts: the life cycle of the alerts that are raised.
         clock: the time now, aware: it dates alerts, and nothing else.
     """
 
     def __init__(
-        self, engine: LedgerEngine, settings: DriftSettings, telemetry: Telemetry, *, clock: Callable[[], datetime]
+        self,
+        engine: LedgerEngine,
+        settings: DriftSettings,
+        telemetry: Telemetry,
+        *,
+        alerts: AlertSettings,
+        clock: Callable[[], datetime],
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._telemetry = telemetry
+        self._rules = life_cycle(settings, alerts)
         self._clock = clock
         self._states: dict[SegmentKey, DetectorState] | None = None
         self._recent: dict[SegmentKey, deque[ClosedMinute]] = {}
@@ -143,9 +153,12 @@ class DriftWatch:
         alerts = [self._alert(key, alarm) for alarm in alarms if alarm.direction is Direction.RISE or alarm.recovers]
         state = detector.state()
         previous = kept.folded_through if kept else None
-        changed = save_fold(self._engine, key, minutes=minutes, state=state, previous=previous, alerts=alerts)
+        changed = save_fold(
+            self._engine, key, minutes=minutes, state=state, previous=previous, rules=self._rules, alerts=alerts
+        )
         if changed is None:
             return None
+        self._count_raised(alerts, changed)
         states[key] = DetectorState(state=state, folded_through=minutes[-1].minute)
         self._tell(key, minutes, detector, alarms, changed)
         return changed
@@ -176,10 +189,18 @@ class DriftWatch:
             evaluator=key.evaluator,
             judge_version=key.judge_version,
             alarm=alarm,
-            state=AlertState.FIRING,
+            state=AlertState.PENDING if self._rules.pending else AlertState.FIRING,
             raised_at=self._clock(),
             average_run_length=self._settings.average_run_length,
+            severity=severity_of(alarm.rate_before, alarm.rate_after, self._rules),
         )
+
+    def _count_raised(self, alarmed: Sequence[Alert], changed: Sequence[Alert]) -> None:
+        # Alarms that belong to an older alert, and recoveries, changed that one: their own ids came to nothing.
+        standing = {alert.alert_id: alert for alert in changed}
+        for alert in alarmed:
+            if alert.alert_id in standing:
+                self._telemetry.instruments.alert_raised(alert)
 
     def _tell(
         self,
@@ -203,8 +224,6 @@ class DriftWatch:
                 extra={"segment": str(key.segment), "before": alarm.rate_before, "after": alarm.rate_after},
             )
         for alert in changed:
-            if alert.state is AlertState.FIRING:
-                instruments.alert_raised(alert)
             self._telemetry.alerts.emit(alert, at=self._clock())
 
     def _tell_rhythm(self, key: SegmentKey, detector: RateDetector) -> None:

@@ -96,7 +96,7 @@ def verdicts(*stretches: tuple[int, float], service: str = "help-desk", first: i
 
 
 def watch(engine: Engine, heard: Heard | None = None, settings: DriftSettings = DRIFT) -> DriftWatch:
-    return DriftWatch(engine, settings, (heard or Heard()).telemetry, clock=clock)
+    return DriftWatch(engine, settings, (heard or Heard()).telemetry, alerts=ALERTS, clock=clock)
 
 
 QUIET_THEN_RISE = ((60, 0.1), (30, 0.4))

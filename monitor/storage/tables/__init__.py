@@ -5,12 +5,21 @@ the whole cascade) one verdict. There are no foreign keys between the high-volum
 retention of its own, and every batch is written by one transaction that knows all of them.
 """
 
-from monitor.storage.tables.alerting import alert_transitions, alerts, drift_states, outbox, subscriptions
+from monitor.storage.tables.alerting import (
+    UNSETTLED,
+    alert_transitions,
+    alerts,
+    drift_states,
+    outbox,
+    silences,
+    subscriptions,
+)
 from monitor.storage.tables.columns import in_seconds, metadata
 from monitor.storage.tables.history import dead_letters, intake, judgements, judges, receipts, rollups, traces, verdicts
 from monitor.storage.tables.pool import escalations, pool_spend
 
 __all__ = [
+    "UNSETTLED",
     "alert_transitions",
     "alerts",
     "dead_letters",
@@ -25,6 +34,7 @@ __all__ = [
     "pool_spend",
     "receipts",
     "rollups",
+    "silences",
     "subscriptions",
     "traces",
     "verdicts",
