@@ -131,7 +131,7 @@ def _check(starts_at: datetime, ends_at: datetime, now: datetime) -> None:
         raise InvalidInput("--until: a silence ends after it starts; give a time after --from")
     if ends_at - starts_at > LONGEST:
         raise InvalidInput(
-            f"--for, --until: a silence takes at most {LONGEST.days} days; shorten it, or unsubscribe the webhook"
+            f"--until: a silence takes at most {LONGEST.days} days; shorten it, or unsubscribe the webhook"
         )
 
 

@@ -11,11 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
 from pydantic import SecretStr
 from sqlalchemy import Engine, func, insert, select, update
 
@@ -36,9 +31,9 @@ from monitor.storage.ledger import Ledger
 from monitor.storage.subscriptions import find_subscriptions, subscribe
 from monitor.storage.tables import drift_states, outbox, subscriptions
 from monitor.streaming.producer import Producer
-from monitor.telemetry.setup import Telemetry
 from tests.examples.alerts import KEYS, subscribed
 from tests.examples.assessments import NOON, assessment
+from tests.support.heard import Heard
 from tests.support.receivers import Receiver, address_of, bound, serving
 from tests.support.topic_reader import read_all
 
@@ -49,28 +44,6 @@ PER_MINUTE = 20
 
 def clock() -> datetime:
     return NOON + timedelta(days=1)
-
-
-class Heard:
-    """A process's telemetry, kept in memory."""
-
-    def __init__(self) -> None:
-        self.events = InMemoryLogRecordExporter()
-        self.reader = InMemoryMetricReader()
-        loggers = LoggerProvider(shutdown_on_exit=False)
-        loggers.add_log_record_processor(SimpleLogRecordProcessor(self.events))
-        self.telemetry = Telemetry(
-            meter_provider=MeterProvider([self.reader], shutdown_on_exit=False),
-            logger_provider=loggers,
-            tracer_provider=TracerProvider(shutdown_on_exit=False),
-        )
-
-    def metrics(self) -> dict[str, list[tuple[dict[str, Any], Any]]]:
-        data: Any = self.reader.get_metrics_data()
-        return {
-            metric.name: [(dict(point.attributes), point.value) for point in metric.data.data_points]
-            for metric in data.resource_metrics[0].scope_metrics[0].metrics
-        }
 
 
 def verdicts(*stretches: tuple[int, float], service: str = "help-desk", first: int = 0) -> list[Any]:
