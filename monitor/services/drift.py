@@ -197,9 +197,9 @@ class DriftWatch:
 
     def _count_raised(self, alarmed: Sequence[Alert], changed: Sequence[Alert]) -> None:
         # Alarms that belong to an older alert, and recoveries, changed that one: their own ids came to nothing.
-        standing = {alert.alert_id: alert for alert in changed}
+        ids = {alert.alert_id for alert in changed}
         for alert in alarmed:
-            if alert.alert_id in standing:
+            if alert.alert_id in ids:
                 self._telemetry.instruments.alert_raised(alert)
 
     def _tell(

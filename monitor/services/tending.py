@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 from monitor.domain.alert import AlertState, Notification
-from monitor.domain.errors import GroundwatchError
+from monitor.domain.errors import LedgerUnavailable
 from monitor.domain.lifecycle import LifeCycle
 from monitor.services.stopping import rest
 from monitor.storage.engine import LedgerEngine
@@ -32,12 +33,17 @@ class AlertTending:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Step until told to stop. What is late because Postgres was away is done when it is back."""
-        while not stop.is_set():
-            try:
-                await asyncio.to_thread(self.step)
-            except GroundwatchError as error:
-                logger.warning("alerts could not be tended", extra={"error": str(error)})
-            await rest(stop, self._pace)
+        # A thread of its own: name resolution uses the loop's, and a name server that hangs must not stop this.
+        with ThreadPoolExecutor(1, thread_name_prefix="tending") as thread:
+            while not stop.is_set():
+                try:
+                    await asyncio.get_running_loop().run_in_executor(thread, self.step)
+                except LedgerUnavailable as error:
+                    logger.warning("the ledger is away, alerts wait in it", extra={"error": str(error)})
+                except Exception:
+                    # Deliveries go on beside this: what is not foreseen here must not end them.
+                    logger.exception("alerts could not be tended")
+                await rest(stop, self._pace)
 
     def step(self) -> int:
         """Do what is due now; how many alerts there was something to do for.
@@ -45,8 +51,16 @@ class AlertTending:
         Raises:
             LedgerUnavailable: some is done and durable, the rest is not; step again.
         """
-        done = [self._tend(alert_id) for alert_id in due_alerts(self._engine, self._rules)]
-        return sum(done)
+        return sum(self._tend_or_log(alert_id) for alert_id in due_alerts(self._engine, self._rules))
+
+    def _tend_or_log(self, alert_id: str) -> bool:
+        try:
+            return self._tend(alert_id)
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            logger.exception("an alert could not be tended", extra={"alert": alert_id})
+            return False
 
     def _tend(self, alert_id: str) -> bool:
         tended = tend_alert(self._engine, alert_id, self._rules)

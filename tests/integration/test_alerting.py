@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Engine, delete, func, insert, select, update
 
 from monitor.alerts.sealing import Destination, Sealer, new_key
 from monitor.alerts.webhook import MAX_ANSWER_BYTES, Webhook, signature
@@ -29,7 +29,7 @@ from monitor.storage.drift_store import closed_minutes, load_states
 from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.subscriptions import find_subscriptions, subscribe
-from monitor.storage.tables import drift_states, outbox, subscriptions
+from monitor.storage.tables import alerts, drift_states, outbox, rollups, subscriptions
 from monitor.streaming.producer import Producer
 from tests.examples.alerts import KEYS, subscribed
 from tests.examples.assessments import NOON, assessment
@@ -93,6 +93,33 @@ def test_a_rate_that_comes_back_resolves_its_alert(engine: Engine, ledger: Ledge
     assert find_alerts(engine) == [resolved]
     assert [value for _, value in heard.metrics()["groundwatch.alerts"]] == [1]
     assert len(heard.events.get_finished_logs()) == 2
+
+
+def test_a_rate_that_rises_in_steps_is_one_alert(engine: Engine, ledger: Ledger) -> None:
+    ledger.record(verdicts((60, 0.1), (40, 0.35), (30, 0.8)))
+    heard = Heard()
+    first, again = watch(engine, heard).step().alerts
+    assert (first.alert_id, first.state) == (again.alert_id, AlertState.FIRING)
+    assert again.alarm.rate_after > first.alarm.rate_after
+    assert find_alerts(engine) == [again]
+    assert [value for _, value in heard.metrics()["groundwatch.alerts"]] == [1]
+
+
+def test_a_rate_that_comes_and_goes_is_the_same_alerts_however_often_the_worker_looks(
+    engine: Engine, ledger: Ledger
+) -> None:
+    everything = verdicts((60, 0.1), (20, 0.4), (30, 0.1), (20, 0.4), (30, 0.1))
+    for start in range(0, len(everything) - 1, 7 * PER_MINUTE):
+        ledger.record(everything[start : start + 7 * PER_MINUTE + 1])
+        watch(engine).step()
+    (piecewise,) = find_alerts(engine)
+    assert (piecewise.state, piecewise.reopened) == (AlertState.RESOLVED, 1)
+    with transaction(engine) as connection:
+        connection.execute(delete(drift_states))
+        connection.execute(delete(alerts))
+        connection.execute(update(rollups).values(folded_total=None, folded_hallucinated=None))
+    watch(engine).step()
+    assert find_alerts(engine) == [piecewise]
 
 
 def test_other_seasons_begin_a_new_baseline_that_spans_them(engine: Engine, ledger: Ledger) -> None:
