@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from monitor.domain.alert import Alert
+from monitor.domain.alert import Alert, Notification
 from monitor.domain.dead_letter import DeadLetter, DeadLetterReason
 from monitor.domain.errors import InvalidMessage, InvalidTrace
 from monitor.domain.judgement import JudgeIdentity
@@ -266,10 +266,13 @@ def verdict_to_json(
     }
 
 
-def alert_to_json(alert: Alert) -> dict[str, Any]:
-    """`alert.v1` as a JSON value."""
+def alert_to_json(
+    alert: Alert, *, notification: Notification = Notification.STATE, silenced: bool = False
+) -> dict[str, Any]:
+    """`alert.v1` as a JSON value: why it is sent, and whether a silence keeps it from subscriptions."""
     # A recovery ends an alert and is none: it is never sent.
-    return {"schema": "alert.v1", **_ALERT.dump_python(alert, mode="json", exclude={"alarm": {"recovers"}})}
+    message = _ALERT.dump_python(alert, mode="json", exclude={"alarm": {"recovers"}})
+    return {"schema": "alert.v1", **message, "notification": notification.value, "silenced": silenced}
 
 
 class _DeadLetterV1(BaseModel):

@@ -1,18 +1,21 @@
-"""The alert worker: delivers what waits in the outbox."""
+"""The alert worker: delivers what waits in the outbox, and tends the alerts that are open."""
 
 import asyncio
 import signal
 from datetime import UTC, datetime
 
+from monitor.alerts.rules import life_cycle
 from monitor.alerts.webhook import MAX_ANSWER_BYTES, Webhook
 from monitor.config import Settings
 from monitor.outbound import AsyncHttpClient
 from monitor.services.alerts import AlertDelivery
+from monitor.services.tending import AlertTending
 from monitor.storage.engine import create_ledger_engine
 from monitor.streaming.producer import Producer
 from monitor.telemetry.setup import setup_telemetry
 
 _CLOSE_SECONDS = 2.0
+_CONNECTIONS = 3  # two for deliveries, one for tending
 
 
 def run(settings: Settings) -> int:
@@ -27,7 +30,7 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     telemetry = setup_telemetry(settings.telemetry, "groundwatch-alerts")
-    engine = create_ledger_engine(settings.postgres, application_name="groundwatch-alerts", pool_size=2)
+    engine = create_ledger_engine(settings.postgres, application_name="groundwatch-alerts", pool_size=_CONNECTIONS)
     alerts = settings.alerts
     producer = Producer(settings.kafka, delivery_seconds=alerts.deadline_seconds)
     try:
@@ -37,7 +40,7 @@ async def _run(settings: Settings) -> None:
             webhook = Webhook(
                 client, allow_private=alerts.allow_private_targets, deadline_seconds=alerts.deadline_seconds
             )
-            await AlertDelivery(
+            delivery = AlertDelivery(
                 engine=engine,
                 producer=producer,
                 webhook=webhook,
@@ -45,7 +48,12 @@ async def _run(settings: Settings) -> None:
                 settings=alerts,
                 instruments=telemetry.instruments,
                 clock=lambda: datetime.now(UTC),
-            ).run(stop)
+            )
+            rules = life_cycle(settings.drift, alerts)
+            tending = AlertTending(engine, rules, telemetry, pace=alerts.tend_seconds)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(delivery.run(stop))
+                tasks.create_task(tending.run(stop))
     finally:
         producer.close(timeout=_CLOSE_SECONDS)
         engine.dispose()

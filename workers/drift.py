@@ -16,7 +16,10 @@ def run(settings: Settings) -> int:
     engine = create_ledger_engine(settings.postgres, application_name="groundwatch-drift", pool_size=1)
     try:
         pool = bool(settings.pool.url or settings.pool.urls)
-        DriftWatch(engine, settings.drift, telemetry, clock=lambda: datetime.now(UTC), pool=pool).run(stop)
+        watch = DriftWatch(
+            engine, settings.drift, telemetry, alerts=settings.alerts, clock=lambda: datetime.now(UTC), pool=pool
+        )
+        watch.run(stop)
     finally:
         engine.dispose()
         telemetry.shutdown()

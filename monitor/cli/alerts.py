@@ -12,22 +12,23 @@ from rich.table import Table
 
 from monitor.alerts.sealing import Destination, Sealer, new_key
 from monitor.alerts.targets import check_url
-from monitor.cli import deliveries
+from monitor.cli import alert_views, deliveries, silences
 from monitor.cli.console import wide_console
 from monitor.cli.ledger import ledger
 from monitor.config import load_settings
-from monitor.domain.alert import AlertState
+from monitor.domain.alert import AlertState, Severity
 from monitor.domain.errors import InvalidInput
-from monitor.storage.alerts import change_state, find_alerts
+from monitor.storage.alerts import change_state
 from monitor.storage.subscriptions import Subscription, find_subscriptions, unsubscribe
 from monitor.storage.subscriptions import subscribe as add_subscription
-from monitor.wire import alert_to_json
 
 app = typer.Typer(no_args_is_help=True, help="Alerts, and the webhooks that hear of them.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
+alert_views.register(app)
 deliveries.register(app)
+silences.register(app)
 
 
 def register(root: typer.Typer) -> None:
@@ -42,6 +43,7 @@ def subscribe(
     tenant: Annotated[str, typer.Option(help="Whose alerts.")] = "default",
     service: Annotated[str | None, typer.Option(help="Only this service's.")] = None,
     environment: Annotated[str | None, typer.Option(help="Only this environment's.")] = None,
+    severity: Annotated[Severity, typer.Option(help="Only alerts at least as severe.")] = Severity.WARNING,
     secret_file: Annotated[
         Path | None, typer.Option(help="File with the secret that signs deliveries; `-` is standard input.")
     ] = None,
@@ -61,6 +63,7 @@ def subscribe(
             sealed=sealed,
             service=service,
             environment=environment,
+            least_severity=severity,
         )
     typer.echo(added.subscription_id)
 
@@ -91,35 +94,6 @@ def subscriptions(*, as_json: AsJson = False) -> None:
     table = Table(*_shown(found[0]) if found else ("no subscriptions",))
     for subscription in found:
         table.add_row(*(str(value) if value is not None else "all" for value in _shown(subscription).values()))
-    wide_console().print(table)
-
-
-@app.command(name="list")
-def list_(
-    *,
-    state: Annotated[list[AlertState] | None, typer.Option(help="Only alerts in this state; may be repeated.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List alerts, the newest first."""
-    with ledger() as engine:
-        found = find_alerts(engine, states=state or tuple(AlertState))
-    if as_json:
-        for alert in found:
-            typer.echo(json.dumps(alert_to_json(alert), ensure_ascii=False))
-        return
-    table = Table("alert", "state", "segment", "raised by", "changed at", "before", "after", "delay")
-    for alert in found:
-        alarm = alert.alarm
-        table.add_row(
-            alert.alert_id,
-            alert.state.value,
-            str(alert.segment),
-            f"{alarm.event_time:%Y-%m-%d %H:%M}",
-            f"{alarm.change_at:%Y-%m-%d %H:%M}",
-            f"{alarm.rate_before:.1%}",
-            f"{alarm.rate_after:.1%}",
-            f"{alarm.delay_verdicts} verdicts",
-        )
     wide_console().print(table)
 
 
@@ -168,6 +142,7 @@ def _shown(subscription: Subscription) -> dict[str, Any]:
         "tenant": subscription.tenant,
         "service": subscription.service,
         "environment": subscription.environment,
+        "least_severity": subscription.least_severity.value,
         "to": subscription.shown,
         "created_at": subscription.created_at.isoformat(),
     }

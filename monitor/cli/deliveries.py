@@ -13,7 +13,7 @@ from monitor.alerts.webhook import MAX_ANSWER_BYTES, Webhook
 from monitor.cli.console import plain_table, wide_console
 from monitor.cli.ledger import ledger
 from monitor.config import AlertSettings, load_settings
-from monitor.domain.alert import Alarm, Alert, AlertState, Direction
+from monitor.domain.alert import Alarm, Alert, AlertState, Direction, Severity
 from monitor.domain.errors import InvalidInput
 from monitor.domain.trace import Segment
 from monitor.outbound import AsyncHttpClient
@@ -122,4 +122,5 @@ def _example(subscription: Subscription) -> Alert:
         state=AlertState.FIRING,
         raised_at=now,
         average_run_length=20_000,
+        severity=Severity.CRITICAL,
     )

@@ -55,6 +55,8 @@ class DriftSettings(Section):
     """Flagged answers from before a rise, and as many from after it, that the pool is asked to confirm; 0 asks none."""
     confirm_within_seconds: Seconds = 3600.0
     """After so long the pool is waited for no longer: the conclusion is drawn from what it has said."""
+    critical_ratio: Annotated[float, Field(gt=1)] = 2.0
+    """An alert is critical from so many times the rate before on, else a warning."""
     allowed_lateness_seconds: Annotated[float, Field(ge=0)] = 60.0
     """A minute is folded in once the segment's newest event time is this much past its end."""
     poll_seconds: Seconds = 5.0
@@ -62,7 +64,7 @@ class DriftSettings(Section):
 
 
 class AlertSettings(Section):
-    """Delivery of alerts."""
+    """The life cycle of alerts, and their delivery."""
 
     allow_private_targets: bool = False
     """Let webhooks point at loopback, link-local and private addresses. Only for tests and closed networks."""
@@ -74,6 +76,16 @@ class AlertSettings(Section):
     """Attempts before a delivery is given up and listed as dead."""
     poll_seconds: Seconds = 1.0
     """How often the outbox is read."""
+    pending_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """How long an alert waits before it fires; one whose rate comes back meanwhile is never sent."""
+    flap_window_seconds: Seconds = 3600.0
+    """An alarm so soon (event time) after its segment's alert was resolved reopens it; as long a calm ends flapping."""
+    flap_reopenings: Annotated[int, Field(ge=0)] = 2
+    """How often an alert may be reopened before it counts as flapping."""
+    renotify_seconds: Annotated[float, Field(ge=0)] = 14_400.0
+    """How often an alert that fires is sent again until someone acknowledges it; 0 is never."""
+    tend_seconds: Seconds = 15.0
+    """How often the alert worker looks what has fallen due: firing, reminders, ended silences."""
 
 
 class TelemetrySettings(Section):

@@ -10,8 +10,10 @@ from monitor.domain.trace import Segment, hold_utc
 
 
 class AlertState(StrEnum):
-    """The life cycle's states, first form."""
+    """Where an alert is in its life; `monitor.domain.lifecycle` says how it gets from one to the next."""
 
+    PENDING = "pending"
+    """Raised, and not told of yet."""
     FIRING = "firing"
     ACKNOWLEDGED = "acknowledged"
     RESOLVED = "resolved"
@@ -22,6 +24,20 @@ class Direction(StrEnum):
 
     RISE = "rise"
     FALL = "fall"
+
+
+class Severity(StrEnum):
+    """How much the rate rose, the least first."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Notification(StrEnum):
+    """Why a message about an alert is sent."""
+
+    STATE = "state"
+    REMINDER = "reminder"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,9 +74,14 @@ class Alarm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
-    """One alarm on one segment under one judge version, with its state.
+    """One rise of one segment under one judge version, with its state.
 
-    `confirmation` is None where no stronger judge is asked.
+    Attributes:
+        alarm: what the detector saw; `rate_after` follows a rate that rises again while the alert is open.
+        raised_at: when the alarm that opened it was raised, by the drift worker's clock.
+        severity: by how often the rate before goes into the rate after.
+        reopened: how often it fired again soon after it was resolved.
+        confirmation: None where no stronger judge is asked.
     """
 
     alert_id: str
@@ -71,6 +92,8 @@ class Alert:
     state: AlertState
     raised_at: datetime
     average_run_length: float
+    severity: Severity = Severity.WARNING
+    reopened: int = 0
     explanation: Explanation = field(default_factory=Explanation)
     confirmation: Confirmation | None = None
 

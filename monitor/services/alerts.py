@@ -20,6 +20,7 @@ from monitor.alerts.targets import TargetRefused
 from monitor.alerts.webhook import NotDelivered, Webhook
 from monitor.config import AlertSettings
 from monitor.domain.errors import GroundwatchError, LedgerUnavailable, RecordRefused
+from monitor.services.stopping import rest
 from monitor.storage.engine import LedgerEngine
 from monitor.storage.outbox import KAFKA, Delivery, claim_deliveries, mark_delivered, mark_failed
 from monitor.storage.subscriptions import find_subscriptions, reseal
@@ -104,7 +105,7 @@ class AlertDelivery:
                     task.add_done_callback(under_way.discard)
             except LedgerUnavailable as error:
                 logger.warning("the ledger is away, alerts wait in it", extra={"error": str(error)})
-            await _wait(stop, self._settings.poll_seconds)
+            await rest(stop, self._settings.poll_seconds)
         if under_way:
             await asyncio.wait(under_way)
         self._ledger_threads.shutdown()
@@ -181,11 +182,3 @@ class AlertDelivery:
 
     async def _in_ledger(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._ledger_threads, work)
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

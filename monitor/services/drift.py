@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from monitor.config import DriftSettings
+from monitor.alerts.rules import life_cycle
+from monitor.config import AlertSettings, DriftSettings
 from monitor.domain.alert import Alarm, Alert, AlertState, Direction
 from monitor.domain.confirmation import Confirmation
 from monitor.domain.errors import LedgerUnavailable
 from monitor.domain.explanation import Explanation
+from monitor.domain.lifecycle import severity_of
 from monitor.drift.detector import RateDetector
 from monitor.drift.rhythm import SURELY
 from monitor.drift.seasons import Seasons
@@ -60,6 +62,7 @@ class DriftWatch:
         engine: of the ledger.
         settings: run length, baseline, lateness, pace.
         telemetry: told of alerts once they are durable.
+        alerts: the life cycle of the alerts that are raised.
         clock: the time now, aware: it dates alerts, and says when to wait for the pool no longer.
         pool: whether there is one, to confirm alerts.
     """
@@ -70,12 +73,14 @@ class DriftWatch:
         settings: DriftSettings,
         telemetry: Telemetry,
         *,
+        alerts: AlertSettings,
         clock: Callable[[], datetime],
         pool: bool = False,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._telemetry = telemetry
+        self._rules = life_cycle(settings, alerts)
         self._clock = clock
         self._run_lengths = RunLengths(engine, budget=settings.average_run_length)
         self._explaining = Explaining(engine, clock=clock)
@@ -169,9 +174,12 @@ class DriftWatch:
                 alerts.append(self._alert(key, alarm, detector.average_run_length))
         state = detector.state()
         previous = kept.folded_through if kept else None
-        changed = save_fold(self._engine, key, minutes=minutes, state=state, previous=previous, alerts=alerts)
+        changed = save_fold(
+            self._engine, key, minutes=minutes, state=state, previous=previous, rules=self._rules, alerts=alerts
+        )
         if changed is None:
             return None
+        self._count_raised(alerts, changed)
         states[key] = DetectorState(state=state, folded_through=minutes[-1].minute)
         self._tell(key, minutes, detector, alarms, changed)
         return changed
@@ -202,9 +210,10 @@ class DriftWatch:
             evaluator=key.evaluator,
             judge_version=key.judge_version,
             alarm=alarm,
-            state=AlertState.FIRING,
+            state=AlertState.PENDING if self._rules.pending else AlertState.FIRING,
             raised_at=self._clock(),
             average_run_length=run_length,
+            severity=severity_of(alarm.rate_before, alarm.rate_after, self._rules),
             explanation=Explanation() if alarm.recovers else self._explanation(key, alarm),
             confirmation=None if alarm.recovers or self._confirming is None else Confirmation(),
         )
@@ -216,6 +225,13 @@ class DriftWatch:
             # An alert that waits for its reasons is late. They are looked for again.
             logger.warning("an alert is raised unexplained", extra={"segment": str(key.segment), "error": str(error)})
             return Explanation()
+
+    def _count_raised(self, alarmed: Sequence[Alert], changed: Sequence[Alert]) -> None:
+        # Alarms that belong to an older alert, and recoveries, changed that one: their own ids came to nothing.
+        ids = {alert.alert_id for alert in changed}
+        for alert in alarmed:
+            if alert.alert_id in ids:
+                self._telemetry.instruments.alert_raised(alert)
 
     def _tell(
         self,
@@ -239,8 +255,6 @@ class DriftWatch:
                 extra={"segment": str(key.segment), "before": alarm.rate_before, "after": alarm.rate_after},
             )
         for alert in changed:
-            if alert.state is AlertState.FIRING:
-                instruments.alert_raised(alert)
             self._telemetry.alerts.emit(alert, at=self._clock())
 
     def _tell_rhythm(self, key: SegmentKey, detector: RateDetector) -> None:

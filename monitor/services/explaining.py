@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from monitor.domain.alert import Alarm, Alert
 from monitor.domain.explanation import Explanation
 from monitor.drift.causes import causes, share_of_look
-from monitor.storage.alerts import keep_explanation, unexplained
 from monitor.storage.drift_store import SegmentKey
 from monitor.storage.engine import LedgerEngine
+from monitor.storage.findings import keep_explanation, unexplained
 from monitor.storage.slices import Change, Course, clearest_examples, count_slices, newest_minute, rate_course
 
 BEFORE = timedelta(days=7)
@@ -51,9 +51,9 @@ class Explaining:
             return None
         found = explain(self._engine, key_of(alert), alert.alarm, until=until, look=seen)
         named = ", ".join(f"{cause.dimension} = {cause.value}" for cause in found.causes)
-        note = f"explained by {named}" if named else ""
+        text = f"explained by {named}" if named else ""
         found = replace(found, looks=doublings + 1)
-        return keep_explanation(self._engine, alert, found, at=self._clock(), note=note)
+        return keep_explanation(self._engine, alert, found, at=self._clock(), text=text)
 
 
 def explain(

@@ -1,5 +1,6 @@
-"""Being told to stop, for processes that loop in their main thread."""
+"""Being told to stop, for processes that loop: in their main thread, or in an event loop."""
 
+import asyncio
 import signal
 import time
 from typing import Any, Protocol
@@ -42,3 +43,12 @@ class StopOnSignals:
 
     def _hear(self, *_: Any) -> None:
         self._told = True
+
+
+async def rest(stop: asyncio.Event, seconds: float) -> None:
+    """Wait for so many seconds, or until told to stop."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

@@ -1,56 +1,109 @@
 """Alerts as they stand, and how they came there. Every change of state puts its deliveries into the outbox."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
-from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, Row, cast, insert, null, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Connection, Engine, Row, delete, insert, select
 
-from monitor.domain.alert import Alarm, Alert, AlertState, Direction
-from monitor.domain.confirmation import Confirmation
-from monitor.domain.explanation import Explanation
-from monitor.domain.trace import Segment
+from monitor.domain.alert import Alert, AlertState
+from monitor.domain.lifecycle import Change, LifeCycle, Rise, moved, opened, reopened, rise_of, severity_of, worsened
+from monitor.storage.alert_rows import (
+    DRIFT,
+    alarm_columns,
+    alerts_now,
+    apply_change,
+    known_columns,
+    note,
+    standing_columns,
+    standing_of,
+    to_alert,
+)
 from monitor.storage.engine import snapshot, transaction
 from monitor.storage.outbox import enqueue
-from monitor.storage.rows import storable
-from monitor.storage.tables import alert_transitions, alerts
+from monitor.storage.silences import is_silenced
+from monitor.storage.tables import alert_transitions, alerts, confirmation_samples
 
-_EXPLANATION: Final = TypeAdapter(Explanation)
-_CONFIRMATION: Final = TypeAdapter(Confirmation)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transition:
+    """One step in an alert's life.
+
+    Attributes:
+        before: None for its first state; the same as `after` for what did not change it.
+        evidence: of the alarm that brought it about, if one did.
+    """
+
+    at: datetime
+    actor: str
+    before: AlertState | None
+    after: AlertState
+    note: str
+    evidence: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlertHistory:
+    """An alert with all that happened to it, oldest first, and whether a silence covers it now."""
+
+    alert: Alert
+    silenced: bool
+    transitions: tuple[Transition, ...]
+
+
+def take_alarm(connection: Connection, alert: Alert, rules: LifeCycle) -> Alert:
+    """Make of an alarm what it is, in the caller's transaction: a new alert, or more of the one that there is.
+
+    Args:
+        connection: in a transaction in which nobody else folds this segment.
+        alert: as the alarm would open it: pending, or firing at once.
+        rules: of this installation.
+
+    Returns:
+        The alert that the alarm belongs to, as it now stands.
+    """
+    last = _last_alike(connection, alert)
+    state, resolved_at = (AlertState(last.state), last.resolved_at) if last else (None, None)
+    rise = rise_of(state, resolved_at, alert.alarm.event_time, rules)
+    if last is None or rise is Rise.OPENS:
+        raise_alert(connection, alert)
+        return alert
+    return (_continue if rise is Rise.CONTINUES else _reopen)(connection, last, alert, rules)
 
 
 def raise_alert(connection: Connection, alert: Alert) -> None:
-    """Keep a new alert with its first transition and its deliveries, in the caller's transaction."""
-    alarm = alert.alarm
+    """Keep a new alert, which is pending or fires, with its transitions and deliveries, in the caller's transaction."""
+    silenced = is_silenced(connection, alert.segment)
+    change = moved(opened(alert.raised_at), alert.state, now=alert.raised_at, silenced=silenced)
+    standing = change.standing if change else opened(alert.raised_at)
+    segment = alert.segment
+    # Its times are the database's own, by their defaults: whoever tends it later reads that clock.
+    timeless = {
+        name: value for name, value in standing_columns(standing).items() if name not in {"state_since", "told_at"}
+    }
     connection.execute(
         insert(alerts).values(
             alert_id=alert.alert_id,
-            tenant=alert.segment.tenant,
-            service=alert.segment.service,
-            environment=alert.segment.environment,
+            tenant=segment.tenant,
+            service=segment.service,
+            environment=segment.environment,
             evaluator=alert.evaluator,
             judge_version=alert.judge_version,
-            state=alert.state.value,
-            direction=alarm.direction.value,
-            event_time=alarm.event_time,
-            change_at=alarm.change_at,
-            change_earliest=alarm.change_earliest,
-            change_latest=alarm.change_latest,
-            evidence=alarm.evidence,
-            rate_before=alarm.rate_before,
-            rate_after=alarm.rate_after,
-            verdicts_seen=alarm.verdicts_seen,
-            delay_verdicts=alarm.delay_verdicts,
+            severity=alert.severity.value,
             average_run_length=alert.average_run_length,
             raised_at=alert.raised_at,
-            explanation=_EXPLANATION.dump_python(alert.explanation, mode="json"),
-            confirmation=_as_json(alert.confirmation),
+            **alarm_columns(alert.alarm),
+            **known_columns(alert),
+            **timeless,
         )
     )
-    _note(connection, alert, before=None, at=alert.raised_at, actor="drift", note="")
+    evidence = alert.alarm.evidence
+    pending = replace(alert, state=AlertState.PENDING)
+    note(connection, pending, before=None, at=alert.raised_at, actor=DRIFT, evidence=evidence)
+    if change:
+        note(connection, alert, before=AlertState.PENDING, at=alert.raised_at, actor=DRIFT)
+        enqueue(connection, alert, told=change.told, silenced=silenced)
 
 
 def change_state(
@@ -58,7 +111,7 @@ def change_state(
 ) -> Alert | None:
     """Move an alert to `state` and enqueue its deliveries; nothing happens when it is there already.
 
-    A resolved alert stays resolved: what rises again is another alert.
+    A resolved alert stays resolved, unless its rate rises again soon.
 
     Returns:
         The alert as it now stands; None when there is none with this id.
@@ -67,17 +120,9 @@ def change_state(
         LedgerUnavailable: nothing was changed.
     """
     with transaction(engine) as connection:
-        found = connection.execute(select(alerts).where(alerts.c.alert_id == alert_id).with_for_update()).one_or_none()
-        if found is None:
-            return None
-        if found.state in {state, AlertState.RESOLVED}:
-            return to_alert(found)
-        changed = connection.execute(
-            update(alerts).where(alerts.c.alert_id == alert_id).values(state=state.value).returning(alerts)
-        ).one()
-        alert = to_alert(changed)
-        _note(connection, alert, before=found.state, at=at, actor=actor, note=note)
-        return alert
+        query = alerts_now().where(alerts.c.alert_id == alert_id).with_for_update(of=alerts)
+        found = connection.execute(query).one_or_none()
+        return _move(connection, found, state, at=at, actor=actor, text=note) if found else None
 
 
 def resolve_recovered(connection: Connection, like: Alert, *, at: datetime, note: str) -> list[Alert]:
@@ -85,142 +130,128 @@ def resolve_recovered(connection: Connection, like: Alert, *, at: datetime, note
 
     Args:
         connection: in a transaction.
-        like: whose segment, evaluator and judge version are meant.
-        at: when the rate was back.
+        like: whose segment, evaluator and judge version are meant; its alarm's event time is when the rate was back.
+        at: by the worker's clock.
         note: what the transition says.
     """
-    open_ones = (
-        alerts.c.tenant == like.segment.tenant,
-        alerts.c.service == like.segment.service,
-        alerts.c.environment == like.segment.environment,
-        alerts.c.evaluator == like.evaluator,
-        alerts.c.judge_version == like.judge_version,
-        alerts.c.state != AlertState.RESOLVED.value,
-    )
-    found = connection.execute(select(alerts).where(*open_ones).order_by(alerts.c.alert_id).with_for_update()).all()
-    resolved = [replace(to_alert(row), state=AlertState.RESOLVED) for row in found]
-    for row, alert in zip(found, resolved, strict=True):
-        connection.execute(
-            update(alerts).where(alerts.c.alert_id == alert.alert_id).values(state=AlertState.RESOLVED.value)
-        )
-        _note(connection, alert, before=row.state, at=at, actor="drift", note=note)
-    return resolved
-
-
-def keep_confirmation(
-    connection: Connection, alert_id: str, confirmation: Confirmation, *, at: datetime, note: str
-) -> Alert:
-    """Keep what the stronger judge says of an alert, and tell of it, in the caller's transaction."""
-    row = connection.execute(
-        update(alerts)
-        .where(alerts.c.alert_id == alert_id)
-        .values(confirmation=_as_json(confirmation))
-        .returning(alerts)
-    ).one()
-    alert = to_alert(row)
-    _note(connection, alert, before=row.state, at=at, actor="drift", note=note)
-    return alert
-
-
-def _as_json(confirmation: Confirmation | None) -> Any:
-    # SQL's null, not JSON's: what was never asked is not there.
-    return null() if confirmation is None else _CONFIRMATION.dump_python(confirmation, mode="json")
-
-
-def unexplained(engine: Engine, *, looks: int) -> list[Alert]:
-    """Open alerts without a cause that have been looked at less often than this, the oldest first."""
-    said = alerts.c.explanation
-    query = (
-        select(alerts)
-        .where(alerts.c.state != AlertState.RESOLVED.value, said["causes"] == cast([], JSONB))
-        .where(said["looks"].as_integer() < looks)
-        .order_by(alerts.c.raised_at, alerts.c.alert_id)
-    )
-    with snapshot(engine) as connection:
-        return [to_alert(row) for row in connection.execute(query)]
-
-
-def keep_explanation(
-    engine: Engine, alert: Alert, explanation: Explanation, *, at: datetime, note: str
-) -> Alert | None:
-    """Keep what a further look found; where it found causes, all who hear of the alert hear of them.
-
-    Returns:
-        The alert as it now stands; None where nothing was found, or another process has looked meanwhile.
-
-    Raises:
-        LedgerUnavailable: nothing was kept.
-    """
-    looked = alerts.c.explanation["looks"].as_integer() == alert.explanation.looks
-    with transaction(engine) as connection:
-        row = connection.execute(
-            update(alerts)
-            .where(alerts.c.alert_id == alert.alert_id, looked)
-            .values(explanation=_EXPLANATION.dump_python(explanation, mode="json"))
-            .returning(alerts)
-        ).one_or_none()
-        if row is None or not explanation.causes:
-            return None
-        explained = to_alert(row)
-        _note(connection, explained, before=row.state, at=at, actor="drift", note=note)
-        return explained
+    query = alerts_now().where(*_alike(like), alerts.c.state != AlertState.RESOLVED.value)
+    found = connection.execute(query.order_by(alerts.c.alert_id).with_for_update(of=alerts)).all()
+    back = like.alarm.event_time
+    return [
+        _move(connection, row, AlertState.RESOLVED, at=at, actor=DRIFT, text=note, resolved_at=back) for row in found
+    ]
 
 
 def find_alerts(engine: Engine, *, states: Sequence[AlertState] = tuple(AlertState), limit: int = 1000) -> list[Alert]:
     """The newest alerts in one of these states, newest first."""
+    return [alert for alert, _ in find_alerts_and_silenced(engine, states=states, limit=limit)]
+
+
+def find_alerts_and_silenced(
+    engine: Engine, *, states: Sequence[AlertState] = tuple(AlertState), limit: int = 1000
+) -> list[tuple[Alert, bool]]:
+    """The newest alerts in one of these states, newest first, each with whether a silence covers it now."""
     query = (
-        select(alerts)
+        alerts_now()
         .where(alerts.c.state.in_([state.value for state in states]))
         .order_by(alerts.c.raised_at.desc(), alerts.c.alert_id)
         .limit(limit)
     )
     with snapshot(engine) as connection:
-        return [to_alert(row) for row in connection.execute(query)]
+        return [(to_alert(row), row.silenced) for row in connection.execute(query)]
 
 
 def find_alert(engine: Engine, alert_id: str) -> Alert | None:
     """The alert with this id, as it stands; None when there is none."""
     with snapshot(engine) as connection:
-        row = connection.execute(select(alerts).where(alerts.c.alert_id == alert_id)).one_or_none()
+        row = connection.execute(alerts_now().where(alerts.c.alert_id == alert_id)).one_or_none()
     return None if row is None else to_alert(row)
 
 
-def to_alert(row: Row[Any]) -> Alert:
-    """A row of `alerts` as the domain knows it."""
-    return Alert(
-        alert_id=row.alert_id,
-        segment=Segment(tenant=row.tenant, service=row.service, environment=row.environment),
-        evaluator=row.evaluator,
-        judge_version=row.judge_version,
-        alarm=Alarm(
-            event_time=row.event_time,
-            change_at=row.change_at,
-            change_earliest=row.change_earliest,
-            change_latest=row.change_latest,
-            direction=Direction(row.direction),
-            evidence=row.evidence,
-            rate_before=row.rate_before,
-            rate_after=row.rate_after,
-            verdicts_seen=row.verdicts_seen,
-            delay_verdicts=row.delay_verdicts,
-        ),
-        state=AlertState(row.state),
-        raised_at=row.raised_at,
-        average_run_length=row.average_run_length,
-        explanation=_EXPLANATION.validate_python(row.explanation or {}),
-        confirmation=None if row.confirmation is None else _CONFIRMATION.validate_python(row.confirmation),
-    )
-
-
-def _note(connection: Connection, alert: Alert, *, before: str | None, at: datetime, actor: str, note: str) -> None:
-    connection.execute(
-        insert(alert_transitions).values(
-            alert_id=alert.alert_id,
-            from_state=before,
-            to_state=alert.state.value,
-            at=at,
-            actor=storable(actor),
-            note=storable(note),
+def find_history(engine: Engine, alert_id: str) -> AlertHistory | None:
+    """An alert with its transitions; None when there is none with this id."""
+    steps = select(alert_transitions).where(alert_transitions.c.alert_id == alert_id).order_by(alert_transitions.c.id)
+    with snapshot(engine) as connection:
+        found = connection.execute(alerts_now().where(alerts.c.alert_id == alert_id)).one_or_none()
+        if found is None:
+            return None
+        return AlertHistory(
+            alert=to_alert(found),
+            silenced=found.silenced,
+            transitions=tuple(_to_transition(row) for row in connection.execute(steps)),
         )
+
+
+def _move(
+    connection: Connection,
+    row: Row[Any],
+    state: AlertState,
+    *,
+    at: datetime,
+    actor: str,
+    text: str,
+    resolved_at: datetime | None = None,
+) -> Alert:
+    change = moved(standing_of(row), state, now=row.now, silenced=row.silenced)
+    if change is None:
+        return to_alert(row)
+    # By hand there is no event time, and the clock is near it.
+    values = {"resolved_at": resolved_at or at} if state is AlertState.RESOLVED else {}
+    alert = apply_change(connection, row, change, **values)
+    note(connection, alert, before=change.before, at=at, actor=actor, text=text)
+    return alert
+
+
+def _continue(connection: Connection, row: Row[Any], alarmed: Alert, rules: LifeCycle) -> Alert:
+    alarm = alarmed.alarm
+    # Against the rate before the first rise: the detector has begun anew since, at the risen rate.
+    severity = severity_of(row.rate_before, alarm.rate_after, rules)
+    standing = standing_of(row)
+    change = Change.none(standing)
+    if severity.value != row.severity and severity is severity.CRITICAL:
+        change = worsened(standing, now=row.now, silenced=row.silenced)
+    alert = apply_change(connection, row, change, rate_after=alarm.rate_after, severity=severity.value)
+    text = f"rose again to {alarm.rate_after:.1%}"
+    note(connection, alert, before=change.before, at=alarmed.raised_at, actor=DRIFT, text=text, evidence=alarm.evidence)
+    return alert
+
+
+def _reopen(connection: Connection, row: Row[Any], alarmed: Alert, rules: LifeCycle) -> Alert:
+    change = reopened(standing_of(row), now=row.now, silenced=row.silenced, rules=rules)
+    alarm = alarmed.alarm
+    # What the pool was asked about the rise before says nothing of this one.
+    connection.execute(delete(confirmation_samples).where(confirmation_samples.c.alert_id == row.alert_id))
+    known = {**alarm_columns(alarm), **known_columns(alarmed), "average_run_length": alarmed.average_run_length}
+    values = {"severity": alarmed.severity.value, "resolved_at": None, **known}
+    alert = apply_change(connection, row, change, **values)
+    text = f"rose again to {alarm.rate_after:.1%}, soon after it was resolved"
+    note(connection, alert, before=change.before, at=alarmed.raised_at, actor=DRIFT, text=text, evidence=alarm.evidence)
+    return alert
+
+
+def _last_alike(connection: Connection, like: Alert) -> Row[Any] | None:
+    is_open = alerts.c.state != AlertState.RESOLVED.value
+    order = (is_open.desc(), alerts.c.resolved_at.desc().nulls_last(), alerts.c.raised_at.desc(), alerts.c.alert_id)
+    query = alerts_now().where(*_alike(like)).order_by(*order).limit(1).with_for_update(of=alerts)
+    return connection.execute(query).one_or_none()
+
+
+def _alike(like: Alert) -> tuple[Any, ...]:
+    return (
+        alerts.c.tenant == like.segment.tenant,
+        alerts.c.service == like.segment.service,
+        alerts.c.environment == like.segment.environment,
+        alerts.c.evaluator == like.evaluator,
+        alerts.c.judge_version == like.judge_version,
     )
-    enqueue(connection, alert)
+
+
+def _to_transition(row: Row[Any]) -> Transition:
+    return Transition(
+        at=row.at,
+        actor=row.actor,
+        before=AlertState(row.from_state) if row.from_state else None,
+        after=AlertState(row.to_state),
+        note=row.note,
+        evidence=row.evidence,
+    )

@@ -15,8 +15,9 @@ from monitor.domain.judgement import Tier
 from monitor.domain.trace import Origin
 from monitor.domain.verdict import Action, Decision, Label
 from monitor.drift.corrected import Share
-from monitor.storage.alerts import keep_confirmation, to_alert
+from monitor.storage.alert_rows import to_alert
 from monitor.storage.engine import retry_conflicts, snapshot, transaction
+from monitor.storage.findings import keep_confirmation
 from monitor.storage.rebuilding import rebuild
 from monitor.storage.rows import storable
 from monitor.storage.slices import Change
@@ -131,7 +132,7 @@ def conclude(engine: Engine, alert_id: str, confirmation: Confirmation, *, at: d
     with transaction(engine) as connection:
         if _locked(connection, alert_id) is None:
             return None
-        return keep_confirmation(connection, alert_id, confirmation, at=at, note=note)
+        return keep_confirmation(connection, alert_id, confirmation, at=at, text=note)
 
 
 def _is_pending() -> ColumnElement[bool]:

@@ -16,8 +16,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from monitor.domain.alert import Alert
+from monitor.domain.lifecycle import LifeCycle
 from monitor.domain.trace import Segment
-from monitor.storage.alerts import raise_alert, resolve_recovered
+from monitor.storage.alerts import resolve_recovered, take_alarm
 from monitor.storage.engine import retry_conflicts, snapshot, transaction
 from monitor.storage.tables import drift_states, rollups
 
@@ -118,6 +119,7 @@ def save_fold(
     minutes: Sequence[ClosedMinute],
     state: Mapping[str, Any],
     previous: datetime | None,
+    rules: LifeCycle,
     alerts: Sequence[Alert] = (),
 ) -> list[Alert] | None:
     """Keep what folding these minutes came to, in one transaction: state, folded minutes, alerts, deliveries.
@@ -128,11 +130,13 @@ def save_fold(
         minutes: exactly those that were folded, as `closed_minutes` gave them, in order, at least one.
         state: the detector's new state, as JSON values.
         previous: `folded_through` of the state that was folded into; None when there was none.
-        alerts: one for each alarm of these minutes, in their order; their ids must be new. An alarm that says that
-            the rate has recovered is no new alert: it resolves the open ones.
+        rules: what an alarm does to an alert that there is.
+        alerts: one for each alarm of these minutes, in their order; their ids must be new. An alarm of a segment
+            whose alert is open, or was a while ago, belongs to that one. One that says that the rate has recovered
+            resolves the open ones.
 
     Returns:
-        The alerts that were raised or resolved, as they now stand. None, with nothing kept, when another process has
+        The alerts that were raised or changed, as they now stand. None, with nothing kept, when another process has
         folded this segment meanwhile: load its state and begin again.
 
     Raises:
@@ -144,15 +148,14 @@ def save_fold(
             if not _save_state(connection, key, state=state, previous=previous, through=minutes[-1].minute):
                 return None
             _mark_folded(connection, key, minutes)
-            return [changed for alert in alerts for changed in _raise_or_resolve(connection, alert)]
+            return [changed for alert in alerts for changed in _raise_or_resolve(connection, alert, rules)]
 
     return retry_conflicts(save)
 
 
-def _raise_or_resolve(connection: Connection, alert: Alert) -> list[Alert]:
+def _raise_or_resolve(connection: Connection, alert: Alert, rules: LifeCycle) -> list[Alert]:
     if not alert.alarm.recovers:
-        raise_alert(connection, alert)
-        return [alert]
+        return [take_alarm(connection, alert, rules)]
     note = f"the rate is back at {alert.alarm.rate_after:.1%}"
     return resolve_recovered(connection, alert, at=alert.raised_at, note=note)
 

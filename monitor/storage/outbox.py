@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, func, insert, literal, null, or_, select, update
 
-from monitor.domain.alert import Alert
+from monitor.domain.alert import Alert, Severity
+from monitor.domain.lifecycle import Told
 from monitor.storage.engine import snapshot, transaction
 from monitor.storage.rows import storable
 from monitor.storage.subscriptions import Subscription, to_subscription
@@ -75,23 +76,34 @@ class DeliveryRecord:
     finished_at: datetime | None
 
 
-def enqueue(connection: Connection, alert: Alert) -> None:
-    """Add the alert's deliveries: one to Kafka, one to each subscription that covers its segment.
+def enqueue(connection: Connection, alert: Alert, *, told: Told, silenced: bool) -> None:
+    """Add the deliveries to those who are told: to Kafka, to each subscription that covers segment and severity.
 
-    What still waits to tell a subscriber of the same state, with less known of it, is superseded: one that was down is
-    told once.
+    Where it supersedes what still waits to tell a subscriber of the same state, one that was down is told once.
     """
-    payload = literal(alert_to_json(alert), outbox.c.payload.type)
+    message = alert_to_json(alert, notification=told.notification, silenced=silenced)
+    payload = literal(message, outbox.c.payload.type)
     columns = ["alert_id", "channel", "subscription_id", "payload"]
-    connection.execute(
-        insert(outbox).from_select(columns, select(literal(alert.alert_id), literal(KAFKA), null(), payload))
-    )
+    if told.record:
+        connection.execute(
+            insert(outbox).from_select(columns, select(literal(alert.alert_id), literal(KAFKA), null(), payload))
+        )
+    if not told.subscriptions:
+        return
     segment = alert.segment
+    severe_enough = list(Severity)[: list(Severity).index(alert.severity) + 1]
     covering = select(literal(alert.alert_id), literal(WEBHOOK), subscriptions.c.subscription_id, payload).where(
         subscriptions.c.tenant == segment.tenant,
         or_(subscriptions.c.service.is_(None), subscriptions.c.service == segment.service),
         or_(subscriptions.c.environment.is_(None), subscriptions.c.environment == segment.environment),
+        subscriptions.c.least_severity.in_([severity.value for severity in severe_enough]),
     )
+    if told.supersedes:
+        _supersede(connection, alert)
+    connection.execute(insert(outbox).from_select(columns, covering))
+
+
+def _supersede(connection: Connection, alert: Alert) -> None:
     older = (
         outbox.c.alert_id == alert.alert_id,
         outbox.c.channel == WEBHOOK,
@@ -101,7 +113,6 @@ def enqueue(connection: Connection, alert: Alert) -> None:
     connection.execute(
         update(outbox).where(*older).values(state=DeliveryState.SUPERSEDED.value, finished_at=func.now())
     )
-    connection.execute(insert(outbox).from_select(columns, covering))
 
 
 def claim_deliveries(engine: Engine, *, limit: int, lease_seconds: float) -> list[Delivery]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, func, select
 from monitor.domain.alert import Alert
 from monitor.domain.trace import Segment
 from monitor.storage.accounting import Accounting, read_accounting
-from monitor.storage.alerts import to_alert
+from monitor.storage.alert_rows import to_alert
 from monitor.storage.engine import snapshot
 from monitor.storage.tables import alerts, escalations, judgements, judges, rollups, verdicts
 

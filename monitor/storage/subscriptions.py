@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, delete, insert, select, update
 
+from monitor.domain.alert import Severity
 from monitor.storage.engine import snapshot, transaction
 from monitor.storage.tables import subscriptions
 
@@ -18,6 +19,7 @@ class Subscription:
 
     Attributes:
         service, environment: only alerts of this one; None hears all.
+        least_severity: only alerts at least as severe.
         shown: where it is, for people: without anything secret.
         sealed: URL and signing secret, which `alerts.sealing` opens.
         plain: both as an earlier release kept them; None where they are sealed.
@@ -27,6 +29,7 @@ class Subscription:
     tenant: str
     service: str | None
     environment: str | None
+    least_severity: Severity = Severity.WARNING
     shown: str
     sealed: bytes | None = field(default=None, repr=False)
     plain: tuple[str, str | None] | None = field(default=None, repr=False)
@@ -41,6 +44,7 @@ def subscribe(
     sealed: bytes,
     service: str | None = None,
     environment: str | None = None,
+    least_severity: Severity = Severity.WARNING,
 ) -> Subscription:
     """Add a webhook. It hears of alerts raised, or changed, from now on.
 
@@ -53,6 +57,7 @@ def subscribe(
             tenant=tenant,
             service=service,
             environment=environment,
+            least_severity=least_severity.value,
             url=shown,
             sealed=sealed,
         )
@@ -93,6 +98,7 @@ def to_subscription(row: Mapping[Any, Any]) -> Subscription:
         tenant=row[columns.tenant],
         service=row[columns.service],
         environment=row[columns.environment],
+        least_severity=Severity(row[columns.least_severity]),
         shown=row[columns.url] if row[columns.sealed] else "(not sealed yet)",
         sealed=row[columns.sealed],
         plain=None if row[columns.sealed] else (row[columns.url], row[columns.secret]),

@@ -6,7 +6,7 @@ from opentelemetry._logs import Logger, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from monitor.domain.alert import Alert, AlertState
+from monitor.domain.alert import Alert, AlertState, Severity
 from monitor.domain.judgement import CouldNotJudge
 from monitor.domain.trace import Segment, Trace
 from monitor.domain.verdict import Action, Assessment, Label, Verdict
@@ -17,6 +17,12 @@ MAX_EXPLANATION = 2000
 
 _NANOSECONDS = 1_000_000_000
 _MICROSECONDS = 1_000_000
+
+_CALM = (SeverityNumber.INFO, "INFO")
+_FIRING = {
+    Severity.WARNING: (SeverityNumber.WARN, "WARN"),
+    Severity.CRITICAL: (SeverityNumber.ERROR, "ERROR"),
+}
 
 
 class EvaluationEvents:
@@ -57,26 +63,28 @@ class EvaluationEvents:
 
 
 class AlertEvents:
-    """`groundwatch.alert.transition`: an alert fired, was acknowledged or resolved."""
+    """`groundwatch.alert.transition`: an alert was raised, fired, was acknowledged or resolved."""
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
 
     def emit(self, alert: Alert, *, at: datetime) -> None:
-        """Say that `alert` came into its state at `at`; a firing alert has the severity ERROR, others INFO."""
-        firing = alert.state is AlertState.FIRING
+        """Say that `alert` came into its state at `at`; a firing alert has the severity ERROR or WARN, others INFO."""
+        number, text = _FIRING[alert.severity] if alert.state is AlertState.FIRING else _CALM
         alarm = alert.alarm
         self._logger.emit(
             event_name=names.ALERT_TRANSITION,
             timestamp=_nanoseconds(at),
-            severity_number=SeverityNumber.ERROR if firing else SeverityNumber.INFO,
-            severity_text="ERROR" if firing else "INFO",
+            severity_number=number,
+            severity_text=text,
             body=f"hallucination rate of {alert.segment}: {alarm.rate_before:.1%} before, {alarm.rate_after:.1%} since "
             f"{alarm.change_at.isoformat()}",
             attributes={
                 **_segment(alert.segment),
                 names.ALERT_ID: alert.alert_id,
                 names.ALERT_STATE: alert.state.value,
+                names.ALERT_SEVERITY: alert.severity.value,
+                names.ALERT_REOPENED: alert.reopened,
                 names.EVALUATOR: alert.evaluator,
                 names.JUDGE_VERSION: alert.judge_version,
                 names.DIRECTION: alarm.direction.value,

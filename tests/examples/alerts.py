@@ -6,10 +6,12 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from monitor.alerts.sealing import Destination, Sealer
-from monitor.domain.alert import Alarm, Alert, AlertState, Direction
+from monitor.domain.alert import Alarm, Alert, AlertState, Direction, Severity
+from monitor.domain.lifecycle import LifeCycle
 from monitor.storage.subscriptions import Subscription, subscribe
 from tests.examples.assessments import NOON, VERSION, trace
 
+RULES = LifeCycle(pending=0, flap_window=3600, flap_reopenings=2, renotify=14_400, critical_ratio=2)
 KEYS = (SecretStr("c2VhbHMgd2hhdCB0ZXN0cyBzdWJzY3JpYmUgdG8gISE="),)
 
 
@@ -21,12 +23,19 @@ def subscribed(
     service: str | None = None,
     environment: str | None = None,
     secret: str | None = None,
+    least_severity: Severity = Severity.WARNING,
 ) -> Subscription:
     """A webhook in the ledger, sealed with the first of `KEYS`."""
     destination = Destination(url=url, secret=secret)
     sealed = Sealer(KEYS).seal(destination)
     return subscribe(
-        engine, tenant=tenant, shown=destination.shown, sealed=sealed, service=service, environment=environment
+        engine,
+        tenant=tenant,
+        shown=destination.shown,
+        sealed=sealed,
+        service=service,
+        environment=environment,
+        least_severity=least_severity,
     )
 
 
@@ -53,4 +62,5 @@ def alert(alert_id: str = "a-1") -> Alert:
         state=AlertState.FIRING,
         raised_at=NOON + timedelta(minutes=2),
         average_run_length=20_000.0,
+        severity=Severity.CRITICAL,
     )

@@ -221,7 +221,7 @@ def alarms(engine: Engine) -> dict[str, Alarm]:
 def watch(engine: Engine, settings: Settings) -> None:
     """Fold all that can be folded, in this process, with none to kill it."""
     telemetry = setup_telemetry(settings.telemetry, "test")
-    DriftWatch(engine, settings.drift, telemetry, clock=lambda: datetime.now(UTC)).step()
+    DriftWatch(engine, settings.drift, telemetry, alerts=settings.alerts, clock=lambda: datetime.now(UTC)).step()
     telemetry.shutdown()
 
 

@@ -50,6 +50,9 @@ def test_two_workers_turn_verdicts_into_an_alert_and_stop_when_told(
         "GROUNDWATCH_DRIFT__ALLOWED_LATENESS_SECONDS": "0",
         "GROUNDWATCH_DRIFT__POLL_SECONDS": "0.2",
         "GROUNDWATCH_ALERTS__POLL_SECONDS": "0.2",
+        # The drift worker leaves the alert pending, and the alert worker lets it fire.
+        "GROUNDWATCH_ALERTS__PENDING_SECONDS": "0.5",
+        "GROUNDWATCH_ALERTS__TEND_SECONDS": "0.2",
     }
     with (
         worker("drift", tmp_path, environment) as drift,
@@ -59,4 +62,6 @@ def test_two_workers_turn_verdicts_into_an_alert_and_stop_when_told(
         alerts.wait_until(lambda: delivered(engine), deadline_seconds=DEADLINE_SECONDS)
         assert [drift.stop(), alerts.stop()] == [0, 0]
     (value,) = read_all(kafka_settings, kafka_settings.alerts_topic)
-    assert json.loads(value)["segment"] == {"tenant": "city", "service": "help-desk", "environment": "production"}
+    message = json.loads(value)
+    assert message["segment"] == {"tenant": "city", "service": "help-desk", "environment": "production"}
+    assert (message["state"], message["notification"]) == ("firing", "state")

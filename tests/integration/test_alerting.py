@@ -5,25 +5,22 @@ import hashlib
 import hmac
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
 from pydantic import SecretStr
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Engine, delete, func, insert, select, update
 
 from monitor.alerts.sealing import Destination, Sealer, new_key
 from monitor.alerts.webhook import MAX_ANSWER_BYTES, Webhook, signature
 from monitor.config import AlertSettings, DriftSettings, KafkaSettings
-from monitor.domain.alert import AlertState
+from monitor.domain.alert import Alert, AlertState
 from monitor.domain.errors import LedgerUnavailable
+from monitor.domain.explanation import Explanation
 from monitor.drift.detector import RateDetector
 from monitor.drift.seasons import Seasons
 from monitor.outbound import AsyncHttpClient
@@ -35,11 +32,11 @@ from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.live_segments import live_segments
 from monitor.storage.subscriptions import find_subscriptions, subscribe
-from monitor.storage.tables import drift_states, outbox, subscriptions
+from monitor.storage.tables import alerts, drift_states, outbox, rollups, subscriptions
 from monitor.streaming.producer import Producer
-from monitor.telemetry.setup import Telemetry
 from tests.examples.alerts import KEYS, subscribed
 from tests.examples.assessments import NOON, assessment
+from tests.support.heard import Heard
 from tests.support.receivers import Receiver, address_of, bound, serving
 from tests.support.topic_reader import read_all
 
@@ -50,28 +47,6 @@ PER_MINUTE = 20
 
 def clock() -> datetime:
     return NOON + timedelta(days=1)
-
-
-class Heard:
-    """A process's telemetry, kept in memory."""
-
-    def __init__(self) -> None:
-        self.events = InMemoryLogRecordExporter()
-        self.reader = InMemoryMetricReader()
-        loggers = LoggerProvider(shutdown_on_exit=False)
-        loggers.add_log_record_processor(SimpleLogRecordProcessor(self.events))
-        self.telemetry = Telemetry(
-            meter_provider=MeterProvider([self.reader], shutdown_on_exit=False),
-            logger_provider=loggers,
-            tracer_provider=TracerProvider(shutdown_on_exit=False),
-        )
-
-    def metrics(self) -> dict[str, list[tuple[dict[str, Any], Any]]]:
-        data: Any = self.reader.get_metrics_data()
-        return {
-            metric.name: [(dict(point.attributes), point.value) for point in metric.data.data_points]
-            for metric in data.resource_metrics[0].scope_metrics[0].metrics
-        }
 
 
 def verdicts(*stretches: tuple[int, float], service: str = "help-desk", first: int = 0) -> list[Any]:
@@ -97,7 +72,12 @@ def verdicts(*stretches: tuple[int, float], service: str = "help-desk", first: i
 
 
 def watch(engine: Engine, heard: Heard | None = None, settings: DriftSettings = DRIFT) -> DriftWatch:
-    return DriftWatch(engine, settings, (heard or Heard()).telemetry, clock=clock)
+    return DriftWatch(engine, settings, (heard or Heard()).telemetry, alerts=ALERTS, clock=clock)
+
+
+def unexplained(found: Sequence[Alert]) -> list[Alert]:
+    """The same alerts without what was found out later: how often that was looked for depends on the worker's pace."""
+    return [replace(alert, explanation=Explanation()) for alert in found]
 
 
 QUIET_THEN_RISE = ((60, 0.1), (30, 0.4))
@@ -121,6 +101,33 @@ def test_a_rate_that_comes_back_resolves_its_alert(engine: Engine, ledger: Ledge
     assert find_alerts(engine) == [resolved]
     assert [value for _, value in heard.metrics()["groundwatch.alerts"]] == [1]
     assert len(heard.events.get_finished_logs()) == 2
+
+
+def test_a_rate_that_rises_in_steps_is_one_alert(engine: Engine, ledger: Ledger) -> None:
+    ledger.record(verdicts((60, 0.1), (40, 0.35), (30, 0.8)))
+    heard = Heard()
+    first, again = watch(engine, heard).step().alerts
+    assert (first.alert_id, first.state) == (again.alert_id, AlertState.FIRING)
+    assert again.alarm.rate_after > first.alarm.rate_after
+    assert unexplained(find_alerts(engine)) == unexplained([again])
+    assert [value for _, value in heard.metrics()["groundwatch.alerts"]] == [1]
+
+
+def test_a_rate_that_comes_and_goes_is_the_same_alerts_however_often_the_worker_looks(
+    engine: Engine, ledger: Ledger
+) -> None:
+    everything = verdicts((60, 0.1), (20, 0.4), (30, 0.1), (20, 0.4), (30, 0.1))
+    for start in range(0, len(everything) - 1, 7 * PER_MINUTE):
+        ledger.record(everything[start : start + 7 * PER_MINUTE + 1])
+        watch(engine).step()
+    (piecewise,) = find_alerts(engine)
+    assert (piecewise.state, piecewise.reopened) == (AlertState.RESOLVED, 1)
+    with transaction(engine) as connection:
+        connection.execute(delete(drift_states))
+        connection.execute(delete(alerts))
+        connection.execute(update(rollups).values(folded_total=None, folded_hallucinated=None))
+    watch(engine).step()
+    assert unexplained(find_alerts(engine)) == unexplained([piecewise])
 
 
 def test_other_seasons_begin_a_new_baseline_that_spans_them(engine: Engine, ledger: Ledger) -> None:

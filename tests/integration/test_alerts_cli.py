@@ -2,6 +2,7 @@
 
 import getpass
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from monitor.alerts.sealing import Destination, Sealer
 from monitor.alerts.targets import TargetRefused
 from monitor.alerts.webhook import NotDelivered, signature
 from monitor.cli import alerts
+from monitor.domain.alert import Severity
 from monitor.domain.errors import InvalidInput, InvalidSettings
 from monitor.storage.alerts import raise_alert
 from monitor.storage.engine import transaction
 from monitor.storage.outbox import claim_deliveries, mark_failed
+from monitor.storage.silences import find_silences
 from monitor.storage.subscriptions import find_subscriptions
 from monitor.storage.tables import alert_transitions, outbox, subscriptions
 from tests.examples.alerts import KEYS, alert, subscribed
@@ -122,10 +125,92 @@ def test_an_alert_is_acknowledged_then_resolved_and_stays_so(app: typer.Typer, e
     with transaction(engine) as connection:
         columns = alert_transitions.c["to_state", "actor", "note"]
         noted = [tuple(row) for row in connection.execute(select(columns).order_by(alert_transitions.c.id))]
-    assert noted == [("firing", "drift", ""), ("acknowledged", "Ada", "on it"), ("resolved", getpass.getuser(), "")]
+    assert noted == [
+        ("pending", "drift", ""),
+        ("firing", "drift", ""),
+        ("acknowledged", "Ada", "on it"),
+        ("resolved", getpass.getuser(), ""),
+    ]
     assert isinstance(invoke(app, "ack", "nobody").exception, InvalidInput)
 
 
 def test_no_alerts_is_an_empty_list(app: typer.Typer) -> None:
     assert invoke(app, "list", "--json").stdout == ""
     assert invoke(app, "list", "--state", "firing").exit_code == 0
+
+
+def test_an_alert_is_shown_with_its_history(app: typer.Typer, engine: Engine) -> None:
+    with transaction(engine) as connection:
+        raise_alert(connection, alert("a-1"))
+    invoke(app, "ack", "a-1", "--note", "see [wiki]", "--actor", "Ada")
+    shown = json.loads(invoke(app, "show", "a-1", "--json").stdout)
+    assert (shown["alert_id"], shown["state"], shown["severity"]) == ("a-1", "acknowledged", "critical")
+    assert [(step["before"], step["after"], step["actor"]) for step in shown["transitions"]] == [
+        (None, "pending", "drift"),
+        ("pending", "firing", "drift"),
+        ("firing", "acknowledged", "Ada"),
+    ]
+    text = invoke(app, "show", "a-1").stdout
+    for word in ("critical", "firing → acknowledged", "see [wiki]", "10.0% before, 30.0% since"):
+        assert word in text
+    assert isinstance(invoke(app, "show", "nobody").exception, InvalidInput)
+
+
+def test_alerts_are_silenced_and_heard_again(app: typer.Typer, engine: Engine) -> None:
+    with transaction(engine) as connection:
+        raise_alert(connection, alert("a-1"))
+    made = invoke(app, "silence", "--tenant", "city", "--for", "1d12h", "--reason", "moving house", "--actor", "Ada")
+    identifier = made.stdout.strip()
+    (listed,) = [json.loads(line) for line in invoke(app, "silences", "--json").stdout.splitlines()]
+    assert (listed["silence_id"], listed["service"], listed["created_by"]) == (identifier, None, "Ada")
+    lasts = datetime.fromisoformat(listed["ends_at"]) - datetime.fromisoformat(listed["starts_at"])
+    assert lasts == timedelta(hours=36)
+    table = invoke(app, "silences").stdout
+    assert "city/all/all" in table
+    assert "moving house" in table
+    (shown,) = [json.loads(line) for line in invoke(app, "list", "--json").stdout.splitlines()]
+    assert (shown["silenced"], shown["reopened"], shown["severity"]) == (True, 0, "critical")
+    assert "silenced" in invoke(app, "show", "a-1").stdout
+    assert invoke(app, "unsilence", identifier).exit_code == 0
+    assert isinstance(invoke(app, "unsilence", identifier).exception, InvalidInput)
+    assert invoke(app, "silences", "--json").stdout == ""
+    assert identifier in invoke(app, "silences", "--all", "--json").stdout
+    assert '"silenced": false' in invoke(app, "list", "--json").stdout
+
+
+def test_a_maintenance_window_lies_ahead(app: typer.Typer, engine: Engine) -> None:
+    day = datetime.now(UTC).date() + timedelta(days=2)
+    window = ("--from", f"{day}T22:00", "--until", f"{day}T23:30+00:00", "--reason", "upgrade")
+    assert invoke(app, "silence", "--service", "help-desk", *window).exit_code == 0
+    (made,) = find_silences(engine)
+    assert made.ends_at - made.starts_at == timedelta(minutes=90)
+    assert (made.tenant, made.service, made.created_by) == ("default", "help-desk", getpass.getuser())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["--for", "2 hours"], "--for"),
+        (["--for", "0h"], "--for"),
+        (["--for", "31d"], "--for"),
+        (["--for", "999999d", "--from", "9999-12-31"], "--for"),
+        (["--until", "tomorrow"], "--until"),
+        (["--until", "2026-01-01"], "--until"),
+        (["--until", "9999-01-01"], "--until"),
+        (["--from", "soon", "--for", "2h"], "--from"),
+        ([], "--for"),
+        (["--for", "2h", "--until", "2099-01-01"], "--for"),
+        (["--for", "2h", "--reason", " "], "--reason"),
+    ],
+)
+def test_a_silence_that_cannot_be_names_the_option(app: typer.Typer, arguments: list[str], option: str) -> None:
+    refused = invoke(app, "silence", "--reason", "r", *arguments).exception
+    assert isinstance(refused, InvalidInput)
+    assert option in str(refused)
+
+
+def test_a_subscription_may_hear_of_the_worst_only(app: typer.Typer, engine: Engine) -> None:
+    invoke(app, "subscribe", "https://example.org/hook", "--severity", "critical")
+    (found,) = find_subscriptions(engine)
+    assert found.least_severity is Severity.CRITICAL
+    assert "critical" in invoke(app, "subscriptions").stdout

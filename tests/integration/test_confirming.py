@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import Engine, func, select, update
 
+from monitor.config import AlertSettings
 from monitor.domain.alert import Alert
 from monitor.domain.confirmation import ConfirmationState
 from monitor.domain.judgement import CouldNotJudge, Unjudgeable
@@ -19,7 +20,8 @@ from monitor.storage.rates import count_rates
 from monitor.storage.recount import recount
 from monitor.storage.tables import alert_transitions, confirmation_samples, escalations, outbox, traces
 from tests.examples.assessments import NOON, POOL, assessment, judgement, verdict
-from tests.integration.test_alerting import DRIFT, QUIET_THEN_RISE, Heard, clock, verdicts
+from tests.integration.test_alerting import DRIFT, QUIET_THEN_RISE, clock, verdicts
+from tests.support.heard import Heard
 
 WITHIN = timedelta(hours=1)
 SETTINGS = DRIFT.model_copy(update={"confirm_with": 40})
@@ -32,7 +34,7 @@ def confirming(engine: Engine, *, per_side: int = 40, now: Callable[[], datetime
 @pytest.fixture
 def raised(engine: Engine, ledger: Ledger) -> Alert:
     ledger.record(verdicts(*QUIET_THEN_RISE))
-    watch = DriftWatch(engine, SETTINGS, Heard().telemetry, clock=clock, pool=True)
+    watch = DriftWatch(engine, SETTINGS, Heard().telemetry, alerts=AlertSettings(), clock=clock, pool=True)
     (alert,) = watch.step().alerts
     return alert
 
@@ -120,7 +122,12 @@ def test_what_the_pool_has_judged_or_was_to_judge_is_not_asked_twice(engine: Eng
     ledger.record([*said, *escalated])
     answer(engine, lambda _: True, limit=15)
     watch = DriftWatch(
-        engine, SETTINGS.model_copy(update={"confirm_with": 1000}), Heard().telemetry, clock=clock, pool=True
+        engine,
+        SETTINGS.model_copy(update={"confirm_with": 1000}),
+        Heard().telemetry,
+        alerts=AlertSettings(),
+        clock=clock,
+        pool=True,
     )
     watch.step()
     with transaction(engine) as connection:
@@ -139,7 +146,7 @@ def test_a_trace_whose_text_is_gone_is_no_obstacle(engine: Engine, ledger: Ledge
     with transaction(engine) as connection:
         connection.execute(update(traces).values(answer="", documents=[]).where(traces.c.trace_id.like("%7")))
         connection.execute(traces.delete().where(traces.c.trace_id.like("%3")))
-    watch = DriftWatch(engine, SETTINGS, Heard().telemetry, clock=clock, pool=True)
+    watch = DriftWatch(engine, SETTINGS, Heard().telemetry, alerts=AlertSettings(), clock=clock, pool=True)
     watch.step()
     answered = answer(engine, lambda _: True)
     assert answered < sum(drawn(engine))
@@ -156,7 +163,7 @@ def test_rates_take_no_account_of_answers_that_were_chosen_for_being_flagged(eng
 
 def test_without_a_pool_nobody_is_asked(engine: Engine, ledger: Ledger) -> None:
     ledger.record(verdicts(*QUIET_THEN_RISE))
-    (alert,) = DriftWatch(engine, SETTINGS, Heard().telemetry, clock=clock).step().alerts
+    (alert,) = DriftWatch(engine, SETTINGS, Heard().telemetry, alerts=AlertSettings(), clock=clock).step().alerts
     (kept,) = find_alerts(engine)
     assert alert.confirmation is kept.confirmation is None
     assert confirming(engine).step() == []

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from monitor.config import DriftSettings
+from monitor.config import AlertSettings, DriftSettings
 from monitor.domain.alert import Alarm
 from monitor.domain.verdict import Assessment
 from monitor.services.drift import DriftWatch
@@ -15,7 +15,7 @@ from monitor.storage.drift_store import load_states
 from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
 from tests.examples.assessments import NOON, assessment
-from tests.integration.test_alerting import Heard
+from tests.support.heard import Heard
 
 VERDICTS = 100_000
 SEGMENTS = 20
@@ -58,7 +58,7 @@ def alarms(engine: Engine, said: list[Assessment], *, seed: int) -> tuple[dict[s
     with transaction(engine) as connection:
         connection.execute(text(f"truncate {TABLES} cascade"))
     draw, ledger = random.Random(seed), Ledger(engine)
-    watch = DriftWatch(engine, SETTINGS, Heard().telemetry, clock=clock)
+    watch = DriftWatch(engine, SETTINGS, Heard().telemetry, alerts=AlertSettings(), clock=clock)
     for start in range(0, len(said), BATCH):
         ledger.record(said[start : start + BATCH])
         if draw.random() < 0.3:

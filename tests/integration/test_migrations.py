@@ -23,6 +23,8 @@ from monitor.storage.ledger import Ledger
 from monitor.storage.migrate import check, downgrade, upgrade
 from monitor.storage.recount import recount
 from monitor.storage.tables import metadata
+from monitor.storage.tending import due_alerts
+from tests.examples.alerts import RULES
 from tests.examples.assessments import assessment
 
 Databases = Callable[[], str]
@@ -82,6 +84,30 @@ def test_every_migration_goes_down_and_up_again_with_data(empty_database: Databa
     assert Ledger(engine).record([assessment(0)]).verdicts == 1
     assert recount(engine) == []
     engine.dispose()
+
+
+def test_alerts_of_the_release_before_owe_no_one_a_word(postgres_url: str) -> None:
+    engine = create_ledger_engine(PostgresSettings(url=SecretStr(postgres_url)))
+    downgrade(postgres_url, "0007")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        for state in ("firing", "acknowledged", "resolved"):
+            connection.execute(_OLD_ALERT, (f"before-{state}", state))
+        upgrade(postgres_url)
+        # It goes on writing while the new release comes.
+        connection.execute(_OLD_ALERT, ("after", "firing"))
+        assert due_alerts(engine, RULES) == []
+        connection.execute("update alerts set state = 'pending' where alert_id = 'after'")
+    assert downgrade(postgres_url, "0007").current == "0007"
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("select state from alerts where alert_id = 'after'").fetchone() == ("firing",)
+    engine.dispose()
+
+
+_OLD_ALERT = """
+insert into alerts (alert_id, tenant, service, environment, evaluator, judge_version, state, direction, event_time,
+    change_at, evidence, rate_before, rate_after, verdicts_seen, delay_verdicts, average_run_length, raised_at)
+values (%s, 'city', 'desk', 'production', 'faithfulness', 'v', %s, 'rise', now(), now(), 10, 0.1, 0.3, 9, 9, 9, now())
+"""
 
 
 def test_a_database_of_a_newer_release_is_left_alone(postgres_url: str) -> None:

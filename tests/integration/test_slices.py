@@ -205,7 +205,7 @@ def test_what_too_few_verdicts_leave_open_a_later_look_finds_and_tells_once(engi
     assert looks(engine) == 5, "once, when verdicts have doubled four times"
     with transaction(engine) as connection:
         sent = connection.execute(select(outbox.c["channel", "state", "payload"]).order_by(outbox.c.id)).all()
-        (_, note) = connection.execute(select(alert_transitions.c.note).order_by(alert_transitions.c.id)).scalars()
+        (*_, note) = connection.execute(select(alert_transitions.c.note).order_by(alert_transitions.c.id)).scalars()
     assert note == "explained by prompt_version = v7"
     # Its server had not answered yet: it hears of the alert once, with what is known now.
     assert [(row.state, bool(row.payload["explanation"]["causes"])) for row in sent if row.channel == "webhook"] == [

@@ -6,11 +6,13 @@ retention of its own, and every batch is written by one transaction that knows a
 """
 
 from monitor.storage.tables.alerting import (
+    UNSETTLED,
     alert_transitions,
     alerts,
     confirmation_samples,
     drift_states,
     outbox,
+    silences,
     subscriptions,
 )
 from monitor.storage.tables.columns import in_seconds, metadata
@@ -29,6 +31,7 @@ from monitor.storage.tables.history import (
 from monitor.storage.tables.pool import escalations, pool_spend
 
 __all__ = [
+    "UNSETTLED",
     "alert_transitions",
     "alerts",
     "confirmation_samples",
@@ -45,6 +48,7 @@ __all__ = [
     "receipts",
     "rollups",
     "segment_hours",
+    "silences",
     "slice_rollups",
     "subscriptions",
     "traces",

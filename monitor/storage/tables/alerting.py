@@ -31,6 +31,9 @@ drift_states = Table(
     postgresql_with=UPDATED_IN_PLACE,
 )
 
+# What may yet fall due: whatever is open or flaps, and what subscriptions believe to be open.
+UNSETTLED = "state <> 'resolved' or damped or heard <> 'resolved'"
+
 alerts = Table(
     "alerts",
     metadata,
@@ -53,9 +56,18 @@ alerts = Table(
     moment("change_latest", nullable=True),
     Column("explanation", JSONB),
     Column("confirmation", JSONB),
-    one_of("state", ("firing", "acknowledged", "resolved"), "state"),
+    Column("severity", Text, nullable=False, server_default=text("'warning'")),
+    Column("reopened", Integer, nullable=False, server_default=text("0")),
+    Column("damped", Boolean, nullable=False, server_default=text("false")),
+    Column("state_since", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("heard", Text, server_default=text("'firing'")),
+    Column("told_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    moment("resolved_at", nullable=True),
+    one_of("state", ("pending", "firing", "acknowledged", "resolved"), "state"),
     one_of("direction", ("rise", "fall"), "direction"),
+    one_of("severity", ("warning", "critical"), "severity"),
     Index(None, "tenant", "service", "environment", "raised_at"),
+    Index("ix_alerts_unsettled", "alert_id", postgresql_where=text(UNSETTLED)),
     comment="One row an alarm on a segment, with its current state.",
 )
 
@@ -69,6 +81,7 @@ alert_transitions = Table(
     moment("at"),
     Column("actor", Text, nullable=False),
     Column("note", Text, nullable=False, server_default=text("''")),
+    Column("evidence", Double),
     Index(None, "alert_id"),
     comment="How an alert came to its state, and by whose hand.",
 )
@@ -93,7 +106,28 @@ subscriptions = Table(
     Column("secret", Text),
     Column("sealed", LargeBinary),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("least_severity", Text, nullable=False, server_default=text("'warning'")),
+    one_of("least_severity", ("warning", "critical"), "least_severity"),
     comment="Webhooks: who wants to hear of alerts on which segments; null matches all.",
+)
+
+silences = Table(
+    "silences",
+    metadata,
+    *key("silence_id"),
+    Column("tenant", Text, nullable=False),
+    Column("service", Text),
+    Column("environment", Text),
+    moment("starts_at"),
+    moment("ends_at"),
+    Column("reason", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    moment("ended_at", nullable=True),
+    Column("ended_by", Text),
+    CheckConstraint("starts_at < ends_at", name="order"),
+    Index(None, "tenant", "ends_at"),
+    comment="Times in which alerts of these segments are kept from subscriptions; null matches all.",
 )
 
 outbox = Table(

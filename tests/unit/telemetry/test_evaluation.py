@@ -10,7 +10,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import use_span
 
-from monitor.domain.alert import Alarm, Alert, AlertState, Direction
+from monitor.domain.alert import Alarm, Alert, AlertState, Direction, Severity
 from monitor.domain.judgement import CouldNotJudge, Unjudgeable, UnsupportedSpan
 from monitor.domain.trace import Document, Origin, Segment, Trace
 from monitor.domain.verdict import FAITHFULNESS, Action, Assessment, Decision, Label, Verdict
@@ -139,9 +139,17 @@ def test_the_explanation(
     assert only(exporter).attributes.get("gen_ai.evaluation.explanation") == explanation
 
 
-@pytest.mark.parametrize(("state", "severity"), [(AlertState.FIRING, "ERROR"), (AlertState.RESOLVED, "INFO")])
+@pytest.mark.parametrize(
+    ("state", "severity", "shown"),
+    [
+        (AlertState.PENDING, Severity.CRITICAL, "INFO"),
+        (AlertState.FIRING, Severity.WARNING, "WARN"),
+        (AlertState.FIRING, Severity.CRITICAL, "ERROR"),
+        (AlertState.RESOLVED, Severity.CRITICAL, "INFO"),
+    ],
+)
 def test_an_alert_is_an_event_with_a_severity(
-    state: AlertState, severity: str, events: Any, exporter: InMemoryLogRecordExporter
+    state: AlertState, severity: Severity, shown: str, events: Any, exporter: InMemoryLogRecordExporter
 ) -> None:
     alarm = Alarm(
         event_time=NOON,
@@ -164,12 +172,16 @@ def test_an_alert_is_an_event_with_a_severity(
         state=state,
         raised_at=NOON,
         average_run_length=20_000.0,
+        severity=severity,
+        reopened=1,
     )
     AlertEvents(events).emit(alert, at=NOON)
     record = only(exporter)
-    assert (record.event_name, record.severity_text) == ("groundwatch.alert.transition", severity)
+    assert (record.event_name, record.severity_text) == ("groundwatch.alert.transition", shown)
     assert record.body == (
         "hallucination rate of acme/qa/production: 10.0% before, 30.0% since 2026-01-01T12:00:00.123457+00:00"
     )
     assert record.attributes["groundwatch.alert.rate_after"] == 0.3
     assert record.attributes["groundwatch.alert.state"] == state.value
+    assert record.attributes["groundwatch.alert.severity"] == severity.value
+    assert record.attributes["groundwatch.alert.reopened"] == 1

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from referencing import Registry, Resource
 
 from monitor import wire
-from monitor.domain.alert import Alert, AlertState, Direction
+from monitor.domain.alert import Alert, AlertState, Direction, Notification, Severity
 from monitor.domain.confirmation import ConfirmationState
 from monitor.domain.dead_letter import DeadLetterReason
 from monitor.domain.errors import InvalidMessage, InvalidTrace, JudgeUnavailable
@@ -180,6 +180,8 @@ def test_times_are_written_alike_everywhere() -> None:
         ("judgement.v1", "$defs.decision.properties.action", Action),
         ("dead_letter.v1", "properties.reason", DeadLetterReason),
         ("alert.v1", "properties.state", AlertState),
+        ("alert.v1", "properties.severity", Severity),
+        ("alert.v1", "properties.notification", Notification),
         ("alert.v1", "$defs.alarm.properties.direction", Direction),
         ("alert.v1", "$defs.confirmation.properties.state", ConfirmationState),
     ],
