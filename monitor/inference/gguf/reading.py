@@ -10,6 +10,7 @@ from monitor.inference.gguf.chat import ChatFrame
 from monitor.inference.gguf.context import Tokens
 from monitor.inference.gguf.model import Model
 from monitor.judging.fusion import sigmoid
+from monitor.judging.neutralise import neutralise
 from monitor.judging.prompts import PromptFamily
 from monitor.judging.text import sentences
 from monitor.judging.windows import PlannedWindow, as_windows, combined, plan_windows
@@ -133,6 +134,8 @@ class Reader:
         prompts = tuple(
             self.tokens(_part(trace, each), window.text) for window in windows if window.read for each in asked
         )
+        if (longest := max(map(len, prompts), default=0)) > self._room:
+            return _too_long(f"a window takes {longest} of {self._room} tokens")
         return Plan(prompts=prompts, windows=windows, statements=asked)
 
     def tokens(self, trace: Trace, context: str | None = None) -> Tokens:
@@ -148,7 +151,8 @@ class Reader:
         return Plan(prompts=prompts, windows=(), statements=tuple(asked)) if fits else None
 
     def _measure(self, text: str) -> int:
-        return len(self._model.tokens(text))
+        # As the model will see it: broken marks have more tokens than whole ones.
+        return len(self._model.tokens(neutralise(text)))
 
     def _statements(self, trace: Trace) -> tuple[Statement, ...]:
         whole = Statement(0, len(trace.answer))

@@ -1,10 +1,17 @@
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
 from monitor.domain.judgement import Passage
-from monitor.inference.gguf.reading import Plan, Statement
+from monitor.domain.trace import Document
+from monitor.inference.gguf.context import Tokens
+from monitor.inference.gguf.reading import Plan, Reader, Statement
 from monitor.judging.fusion import sigmoid
+from monitor.judging.prompts import LYNX
 from monitor.judging.windows import PlannedWindow
+from tests.examples.assessments import trace
 
 
 def window(number, *, read):
@@ -32,3 +39,25 @@ def test_a_judge_of_whole_answers_names_no_span_and_no_windows_where_all_fits():
     assert found.score([0.7]) == 0.7
     assert found.spans([0.7]) == ()
     assert found.read_windows([0.7]) == ()
+
+
+class Bytes:
+    """A tokeniser that takes every byte for a token, and a chat template that adds nothing."""
+
+    def tokens(self, text: str) -> Tokens:
+        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)
+
+    def around(self, model: Any, text: str, forced: Sequence[int]) -> Tokens:
+        return np.concatenate([model.tokens(text), np.array(forced, dtype=np.int32)])
+
+
+@pytest.mark.parametrize("mark", ['{"SCORE":', "[INST]"])
+def test_windows_are_measured_as_the_model_sees_them(mark: str) -> None:
+    """Broken marks have more tokens than whole ones: a window measured before they are broken would not fit."""
+    reads: Any = Bytes()
+    reader = Reader(reads, reads, LYNX, forced=(1,), context_tokens=3000, reserve=100, most_windows=3)
+    for repeats in range(300, 1500, 7):
+        found = reader.plan(trace("t", documents=(Document(id="d", text=mark * repeats),)))
+        assert isinstance(found, Plan)
+        assert found.windows
+        assert max(map(len, found.prompts)) <= 2900
