@@ -44,6 +44,9 @@ def subscribe(
     service: Annotated[str | None, typer.Option(help="Only this service's.")] = None,
     environment: Annotated[str | None, typer.Option(help="Only this environment's.")] = None,
     severity: Annotated[Severity, typer.Option(help="Only alerts at least as severe.")] = Severity.WARNING,
+    cause: Annotated[
+        str | None, typer.Option(metavar="DIMENSION=VALUE", help="Only alerts that this slice of the traffic explains.")
+    ] = None,
     secret_file: Annotated[
         Path | None, typer.Option(help="File with the secret that signs deliveries; `-` is standard input.")
     ] = None,
@@ -53,6 +56,8 @@ def subscribe(
     URL and secret are sealed with the first of alerts.encryption_keys, which the alert worker needs, too.
     """
     check_url(url)
+    if cause is not None and not all(cause.partition("=")):
+        raise InvalidInput(f"--cause {cause!r}: should be DIMENSION=VALUE, such as prompt_version=v7")
     destination = Destination(url=url, secret=_secret(secret_file))
     sealed = Sealer(load_settings().alerts.encryption_keys).seal(destination)
     with ledger() as engine:
@@ -64,6 +69,7 @@ def subscribe(
             service=service,
             environment=environment,
             least_severity=severity,
+            cause=cause,
         )
     typer.echo(added.subscription_id)
 
@@ -143,6 +149,7 @@ def _shown(subscription: Subscription) -> dict[str, Any]:
         "service": subscription.service,
         "environment": subscription.environment,
         "least_severity": subscription.least_severity.value,
+        "cause": subscription.cause,
         "to": subscription.shown,
         "created_at": subscription.created_at.isoformat(),
     }

@@ -77,7 +77,7 @@ class DeliveryRecord:
 
 
 def enqueue(connection: Connection, alert: Alert, *, told: Told, silenced: bool) -> None:
-    """Add the deliveries to those who are told: to Kafka, to each subscription that covers segment and severity.
+    """Add the deliveries to those who are told: to Kafka, to each subscription that covers it.
 
     Where it supersedes what still waits to tell a subscriber of the same state, one that was down is told once.
     """
@@ -97,10 +97,15 @@ def enqueue(connection: Connection, alert: Alert, *, told: Told, silenced: bool)
         or_(subscriptions.c.service.is_(None), subscriptions.c.service == segment.service),
         or_(subscriptions.c.environment.is_(None), subscriptions.c.environment == segment.environment),
         subscriptions.c.least_severity.in_([severity.value for severity in severe_enough]),
+        or_(subscriptions.c.cause.is_(None), subscriptions.c.cause.in_(_causes(alert))),
     )
     if told.supersedes:
         _supersede(connection, alert)
     connection.execute(insert(outbox).from_select(columns, covering))
+
+
+def _causes(alert: Alert) -> list[str]:
+    return [storable(f"{cause.dimension}={cause.value}") for cause in alert.explanation.causes]
 
 
 def _supersede(connection: Connection, alert: Alert) -> None:

@@ -20,6 +20,7 @@ class Subscription:
     Attributes:
         service, environment: only alerts of this one; None hears all.
         least_severity: only alerts at least as severe.
+        cause: only alerts that this slice explains, as `dimension=value`; None hears all.
         shown: where it is, for people: without anything secret.
         sealed: URL and signing secret, which `alerts.sealing` opens.
         plain: both as an earlier release kept them; None where they are sealed.
@@ -30,6 +31,7 @@ class Subscription:
     service: str | None
     environment: str | None
     least_severity: Severity = Severity.WARNING
+    cause: str | None = None
     shown: str
     sealed: bytes | None = field(default=None, repr=False)
     plain: tuple[str, str | None] | None = field(default=None, repr=False)
@@ -45,6 +47,7 @@ def subscribe(
     service: str | None = None,
     environment: str | None = None,
     least_severity: Severity = Severity.WARNING,
+    cause: str | None = None,
 ) -> Subscription:
     """Add a webhook. It hears of alerts raised, or changed, from now on.
 
@@ -58,6 +61,7 @@ def subscribe(
             service=service,
             environment=environment,
             least_severity=least_severity.value,
+            cause=cause,
             url=shown,
             sealed=sealed,
         )
@@ -99,6 +103,7 @@ def to_subscription(row: Mapping[Any, Any]) -> Subscription:
         service=row[columns.service],
         environment=row[columns.environment],
         least_severity=Severity(row[columns.least_severity]),
+        cause=row[columns.cause],
         shown=row[columns.url] if row[columns.sealed] else "(not sealed yet)",
         sealed=row[columns.sealed],
         plain=None if row[columns.sealed] else (row[columns.url], row[columns.secret]),

@@ -24,6 +24,7 @@ def subscribed(
     environment: str | None = None,
     secret: str | None = None,
     least_severity: Severity = Severity.WARNING,
+    cause: str | None = None,
 ) -> Subscription:
     """A webhook in the ledger, sealed with the first of `KEYS`."""
     destination = Destination(url=url, secret=secret)
@@ -36,6 +37,7 @@ def subscribed(
         service=service,
         environment=environment,
         least_severity=least_severity,
+        cause=cause,
     )
 
 

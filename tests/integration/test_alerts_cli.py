@@ -214,3 +214,12 @@ def test_a_subscription_may_hear_of_the_worst_only(app: typer.Typer, engine: Eng
     (found,) = find_subscriptions(engine)
     assert found.least_severity is Severity.CRITICAL
     assert "critical" in invoke(app, "subscriptions").stdout
+
+
+def test_a_subscription_to_one_cause(app: typer.Typer, engine: Engine) -> None:
+    wrong = invoke(app, "subscribe", "https://example.org/", "--cause", "prompt_version").exception
+    assert isinstance(wrong, InvalidInput)
+    assert "DIMENSION=VALUE" in str(wrong)
+    assert invoke(app, "subscribe", "https://example.org/", "--cause", "prompt_version=a=b").exit_code == 0
+    (listed,) = [json.loads(line) for line in invoke(app, "subscriptions", "--json").stdout.splitlines()]
+    assert listed["cause"] == "prompt_version=a=b"

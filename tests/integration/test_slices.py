@@ -193,6 +193,8 @@ def test_what_too_few_verdicts_leave_open_a_later_look_finds_and_tells_once(engi
     known = raised.alarm
     raised = replace(raised, alarm=replace(known, change_at=NOON + timedelta(minutes=60), delay_verdicts=PER_MINUTE))
     subscribed(engine, url="https://example.org/hook")
+    of_v7 = subscribed(engine, url="https://example.org/v7", cause="prompt_version=v7")
+    subscribed(engine, url="https://example.org/v6", cause="prompt_version=v6")
     with transaction(engine) as connection:
         raise_alert(connection, raised)
     looking = Explaining(engine, clock=lambda: NOON)
@@ -204,14 +206,19 @@ def test_what_too_few_verdicts_leave_open_a_later_look_finds_and_tells_once(engi
     assert looking.step() == []
     assert looks(engine) == 5, "once, when verdicts have doubled four times"
     with transaction(engine) as connection:
-        sent = connection.execute(select(outbox.c["channel", "state", "payload"]).order_by(outbox.c.id)).all()
+        sent = connection.execute(
+            select(outbox.c["channel", "state", "payload", "subscription_id"]).order_by(outbox.c.id)
+        ).all()
         (*_, note) = connection.execute(select(alert_transitions.c.note).order_by(alert_transitions.c.id)).scalars()
     assert note == "explained by prompt_version = v7"
     # Its server had not answered yet: it hears of the alert once, with what is known now.
     assert [(row.state, bool(row.payload["explanation"]["causes"])) for row in sent if row.channel == "webhook"] == [
         ("superseded", False),
         ("waiting", True),
+        ("waiting", True),
     ]
+    assert [row.state for row in sent if row.subscription_id == of_v7.subscription_id] == ["waiting"]
+    assert len({row.subscription_id for row in sent if row.subscription_id}) == 2
     assert [row.state for row in sent if row.channel == "kafka"] == ["waiting", "waiting"]
 
 

@@ -107,6 +107,7 @@ subscriptions = Table(
     Column("sealed", LargeBinary),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("least_severity", Text, nullable=False, server_default=text("'warning'")),
+    Column("cause", Text),
     one_of("least_severity", ("warning", "critical"), "least_severity"),
     comment="Webhooks: who wants to hear of alerts on which segments; null matches all.",
 )
