@@ -15,7 +15,7 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
-_NEW = ("severity", "reopened", "damped", "state_since", "heard", "told_at", "resolved_at")
+_NEW = ("severity", "reopened", "damped", "worse", "state_since", "heard", "told_at", "resolved_at")
 _NOW = sa.text("now()")
 
 
@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("severity", sa.Text(), nullable=False, server_default=sa.text("'warning'")),
         sa.Column("reopened", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("damped", sa.Boolean(), nullable=False, server_default=sa.text("false")),
+        sa.Column("worse", sa.Boolean(), nullable=False, server_default=sa.text("false")),
         sa.Column("state_since", moment, nullable=False, server_default=_NOW),
         sa.Column("heard", sa.Text(), nullable=True, server_default=sa.text("'firing'")),
         sa.Column("told_at", moment, nullable=False, server_default=_NOW),

@@ -8,7 +8,7 @@ good when it ends.
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
@@ -45,6 +45,7 @@ class Standing:
         heard: the state that subscriptions were told last; None when they were told of none.
         told_at: when they were told.
         damped: whether it flaps: what happens to it is kept, and not told.
+        worse: whether it became critical since subscriptions were told.
     """
 
     state: AlertState
@@ -53,6 +54,7 @@ class Standing:
     told_at: datetime
     reopened: int = 0
     damped: bool = False
+    worse: bool = False
 
     def __post_init__(self) -> None:
         hold_utc(self, "since", "told_at")
@@ -80,9 +82,6 @@ class Change:
     def none(cls, standing: Standing) -> Self:
         """Nothing changes, and nobody is told."""
         return cls(before=standing.state, standing=standing, told=Told())
-
-
-_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Rise(StrEnum):
@@ -148,12 +147,10 @@ def reopened(standing: Standing, *, now: datetime, silenced: bool, rules: LifeCy
 def worsened(standing: Standing, *, now: datetime, silenced: bool) -> Change:
     """An open alert that became critical: told again, as state, because others may listen for that.
 
-    Where nobody may be told now, a reminder falls due as soon as someone may.
+    Where nobody may be told now, it is owed until someone may.
     """
-    change = _changed(standing, standing, now=now, silenced=silenced, quiet=standing.state is AlertState.PENDING)
-    if change.told.subscriptions:
-        return change
-    return replace(change, standing=replace(standing, told_at=_LONG_AGO))
+    after = replace(standing, worse=True)
+    return _changed(standing, after, now=now, silenced=silenced, quiet=standing.state is AlertState.PENDING)
 
 
 def learned(standing: Standing, *, now: datetime, silenced: bool) -> Change:
@@ -187,10 +184,12 @@ def _calmed(standing: Standing, *, now: datetime, silenced: bool) -> Change:
 
 
 def is_owed(standing: Standing) -> bool:
-    """Whether subscriptions believe something else: that it does not fire, or that it still does."""
+    """Whether subscriptions believe something else: that it does not fire, that it still does, or is no worse."""
     if standing.state is AlertState.FIRING:
-        return standing.heard is not AlertState.FIRING
-    return standing.heard in {AlertState.FIRING, AlertState.ACKNOWLEDGED} and standing.heard is not standing.state
+        return standing.heard is not AlertState.FIRING or standing.worse
+    if standing.heard not in {AlertState.FIRING, AlertState.ACKNOWLEDGED}:
+        return False
+    return standing.heard is not standing.state or (standing.worse and standing.state is AlertState.ACKNOWLEDGED)
 
 
 def _needs_reminding(standing: Standing, now: datetime, rules: LifeCycle) -> bool:
@@ -207,4 +206,4 @@ def _changed(before: Standing, after: Standing, *, now: datetime, silenced: bool
 
 
 def _after_telling(standing: Standing, told: Told, now: datetime) -> Standing:
-    return replace(standing, heard=standing.state, told_at=now) if told.subscriptions else standing
+    return replace(standing, heard=standing.state, told_at=now, worse=False) if told.subscriptions else standing

@@ -37,6 +37,7 @@ def standing_of(row: Row[Any]) -> Standing:
         told_at=row.told_at,
         reopened=row.reopened,
         damped=row.damped,
+        worse=row.worse,
     )
 
 
@@ -49,6 +50,7 @@ def standing_columns(standing: Standing) -> dict[str, Any]:
         "told_at": standing.told_at,
         "reopened": standing.reopened,
         "damped": standing.damped,
+        "worse": standing.worse,
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, insert, select
 
-from monitor.domain.alert import Alert, AlertState
+from monitor.domain.alert import Alert, AlertState, Severity
 from monitor.domain.lifecycle import Change, LifeCycle, Rise, moved, opened, reopened, rise_of, severity_of, worsened
 from monitor.storage.alert_rows import (
     DRIFT,
@@ -217,7 +217,9 @@ def _continue(connection: Connection, row: Row[Any], alarmed: Alert, rules: Life
 
 
 def _reopen(connection: Connection, row: Row[Any], alarmed: Alert, rules: LifeCycle) -> Alert:
-    change = reopened(standing_of(row), now=row.now, silenced=row.silenced, rules=rules)
+    worse = row.worse or (alarmed.severity is Severity.CRITICAL and row.severity != Severity.CRITICAL.value)
+    standing = replace(standing_of(row), worse=worse)
+    change = reopened(standing, now=row.now, silenced=row.silenced, rules=rules)
     alarm = alarmed.alarm
     # What the pool was asked about the rise before says nothing of this one.
     connection.execute(delete(confirmation_samples).where(confirmation_samples.c.alert_id == row.alert_id))

@@ -286,3 +286,23 @@ def test_an_alert_that_another_holds_is_passed_over(engine: Engine, hook: str, h
         holder.execute(select(alerts).with_for_update())
         assert tend(engine, heard) == 0
     assert tend(engine, heard) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "renotify"),
+    [(AlertState.FIRING, 14_400.0), (AlertState.FIRING, 0.0), (AlertState.ACKNOWLEDGED, 14_400.0)],
+)
+def test_what_became_critical_in_silence_reaches_those_who_hear_nothing_less(
+    engine: Engine, heard: Heard, state: AlertState, renotify: float
+) -> None:
+    rules = replace(RULES, renotify=renotify)
+    subscribed(engine, url="https://example.org/hook", least_severity=Severity.CRITICAL)
+    rise(engine, "a-1", after=0.15, rules=rules)
+    change_state(engine, "a-1", state, at=NOON, actor="Ada")
+    made = silence(engine)
+    assert rise(engine, "a-2", minutes=9, after=0.25, rules=rules).severity is Severity.CRITICAL
+    sent(engine)
+    end_silence(engine, made, ended_by="Ada")
+    age(engine, 1_000_000)
+    tend(engine, heard, rules)
+    assert "webhook" in {channel for channel, *_ in sent(engine)}

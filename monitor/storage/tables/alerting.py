@@ -59,6 +59,7 @@ alerts = Table(
     Column("severity", Text, nullable=False, server_default=text("'warning'")),
     Column("reopened", Integer, nullable=False, server_default=text("0")),
     Column("damped", Boolean, nullable=False, server_default=text("false")),
+    Column("worse", Boolean, nullable=False, server_default=text("false")),
     Column("state_since", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("heard", Text, server_default=text("'firing'")),
     Column("told_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),

@@ -151,8 +151,22 @@ def test_an_alert_that_became_critical_is_told_at_once_or_as_soon_as_it_may_be()
     assert worsened(firing, now=after(minutes=1), silenced=False).told == EVERYONE
     kept = worsened(firing, now=after(minutes=1), silenced=True)
     assert kept.told == Told(record=True)
-    assert tended(kept.standing, now=after(minutes=2), silenced=False, rules=RULES) is not None
+    owed = tended(kept.standing, now=after(minutes=2), silenced=False, rules=RULES)
+    assert owed is not None
+    assert (owed.told, owed.standing.worse) == (Told(subscriptions=True), False)
     assert worsened(standing(PENDING), now=NOON, silenced=False).told == NOBODY
+
+
+@pytest.mark.parametrize("state", [FIRING, ACKNOWLEDGED])
+@pytest.mark.parametrize("renotify", [0.0, RULES.renotify])
+def test_what_became_critical_in_silence_is_told_once_after_it(state: AlertState, renotify: float) -> None:
+    rules = replace(RULES, renotify=renotify)
+    kept = worsened(standing(state, heard=state), now=after(minutes=1), silenced=True).standing
+    assert tended(kept, now=after(minutes=2), silenced=True, rules=rules) is None
+    told = tended(kept, now=after(minutes=3), silenced=False, rules=rules)
+    assert told is not None
+    assert told.told == Told(subscriptions=True)
+    assert tended(told.standing, now=after(minutes=4), silenced=False, rules=rules) is None
 
 
 @dataclass
