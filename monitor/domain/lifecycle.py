@@ -103,7 +103,8 @@ def rise_of(last: AlertState | None, resolved_at: datetime | None, alarm_at: dat
     Args:
         last: that alert's state; None when there was none.
         resolved_at: the event time at which its rate was back. Event times decide, so that a replay, in which a
-            day passes in seconds, comes to the same alerts.
+            day passes in seconds, comes to the same alerts. One resolved by hand is dated by the clock, which may
+            be past the events that come: soon is near it on either side.
         alarm_at: the alarm's event time.
         rules: of this installation.
     """
