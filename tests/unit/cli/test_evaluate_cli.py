@@ -78,8 +78,10 @@ def test_a_score_with_all_that_it_rests_on(app: typer.Typer) -> None:
 
 
 def test_rows_stay_in_order_and_every_line_is_accounted_for(app: typer.Typer, server: UnrulyServer) -> None:
-    server.script = lambda _body, number: status(500) if number == 2 else completion('{"SCORE": 1}')
-    rows = [ROW, b"no json", {**ROW, "id": "r3", "answer": " "}, {**ROW, "id": "r4", "answer": 7}, {**ROW, "id": 5}]
+    # By its text, not by its number: rows are asked about side by side.
+    server.script = lambda body, _number: status(500) if "Nobody." in str(body) else completion('{"SCORE": 1}')
+    fifth = {**ROW, "id": 5, "answer": "Nobody."}
+    rows = [ROW, b"no json", {**ROW, "id": "r3", "answer": " "}, {**ROW, "id": "r4", "answer": 7}, fifth]
     done, results = run(app, rows, "-e", "politeness", "--json")
     assert [(one["id"], one["outcome"]) for one in results if one["outcome"] != "dead_letter"] == [
         ("r1", "scored"),
