@@ -29,7 +29,14 @@ from monitor.config.settings import (
     to_toml,
     variable,
 )
-from monitor.config.workers import AlertSettings, DriftSettings, JudgeSettings, LedgerSettings, TelemetrySettings
+from monitor.config.workers import (
+    AlertSettings,
+    DriftSettings,
+    JudgeSettings,
+    LedgerSettings,
+    RateSettings,
+    TelemetrySettings,
+)
 
 __all__ = [
     "LOCAL_SETTINGS",
@@ -49,6 +56,7 @@ __all__ = [
     "PostgresSettings",
     "PriceSettings",
     "Prompt",
+    "RateSettings",
     "ScreenSettings",
     "Section",
     "Settings",

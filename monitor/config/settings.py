@@ -28,7 +28,14 @@ from monitor.config.judges import (
     ScreenSettings,
 )
 from monitor.config.places import KafkaSettings, PostgresSettings, SidecarSettings
-from monitor.config.workers import AlertSettings, DriftSettings, JudgeSettings, LedgerSettings, TelemetrySettings
+from monitor.config.workers import (
+    AlertSettings,
+    DriftSettings,
+    JudgeSettings,
+    LedgerSettings,
+    RateSettings,
+    TelemetrySettings,
+)
 from monitor.domain.errors import InvalidSettings
 
 _PREFIX = "GROUNDWATCH_"
@@ -57,6 +64,7 @@ class Settings(BaseSettings):
     judge: JudgeSettings = JudgeSettings()
     ledger: LedgerSettings = LedgerSettings()
     drift: DriftSettings = DriftSettings()
+    rates: RateSettings = RateSettings()
     alerts: AlertSettings = AlertSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -63,6 +63,17 @@ class DriftSettings(Section):
     """How often the drift worker looks."""
 
 
+class RateSettings(Section):
+    """The hallucination rates that are told as metrics; docs/rates.md says what each is."""
+
+    window_seconds: Seconds = 86_400.0
+    """Event time that the rates, coverage and escalation share are taken over, until now."""
+    every_seconds: Seconds = 300.0
+    """How often the drift worker takes them."""
+    skill_days: Annotated[float, Field(gt=0)] = 30.0
+    """The local judges' errors are taken from the pool's word of so many days."""
+
+
 class AlertSettings(Section):
     """The life cycle of alerts, and their delivery."""
 

@@ -7,7 +7,7 @@ are deterministic, and an alert's id follows from what raised it.
 
 import hashlib
 import logging
-from collections import deque
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,7 +41,6 @@ from monitor.telemetry.setup import Telemetry
 
 logger = logging.getLogger(__name__)
 
-_GAUGE_MINUTES = 60
 _STEPS_PER_LATE_COUNT = 12
 
 
@@ -89,7 +88,6 @@ class DriftWatch:
             within = timedelta(seconds=settings.confirm_within_seconds)
             self._confirming = Confirming(engine, per_side=settings.confirm_with, within=within, clock=clock)
         self._states: dict[SegmentKey, DetectorState] | None = None
-        self._recent: dict[SegmentKey, deque[ClosedMinute]] = {}
         self._late: dict[SegmentKey, int] | None = None
         self._rhythmic: set[SegmentKey] = set()
         self._steps = 0
@@ -181,7 +179,7 @@ class DriftWatch:
             return None
         self._count_raised(alerts, changed)
         states[key] = DetectorState(state=state, folded_through=minutes[-1].minute)
-        self._tell(key, minutes, detector, alarms, changed)
+        self._tell(key, detector, alarms, changed)
         return changed
 
     def _detector(self, key: SegmentKey, kept: DetectorState | None) -> RateDetector:
@@ -236,19 +234,15 @@ class DriftWatch:
     def _tell(
         self,
         key: SegmentKey,
-        minutes: Sequence[ClosedMinute],
         detector: RateDetector,
         alarms: Sequence[Alarm],
         changed: Sequence[Alert],
     ) -> None:
         instruments = self._telemetry.instruments
-        recent = self._recent.setdefault(key, deque(maxlen=_GAUGE_MINUTES))
-        recent.extend(minutes)
-        if total := sum(minute.total for minute in recent):
-            instruments.rate(key.segment, sum(minute.hallucinated for minute in recent) / total)
         self._tell_rhythm(key, detector)
         if detector.evidence is not None:
-            instruments.evidence(key.segment, detector.evidence)
+            threshold = math.log(detector.average_run_length)
+            instruments.evidence(key.segment, detector.evidence, threshold=threshold)
         for alarm in alarms:
             logger.warning(
                 "hallucination rate rose" if alarm.direction is Direction.RISE else "hallucination rate fell",

@@ -8,7 +8,7 @@ from monitor.domain.trace import Segment
 from monitor.drift.corrected import Share, corrected_rate
 from monitor.drift.powered import powered_rate
 from monitor.storage.engine import LedgerEngine
-from monitor.storage.rates import Bucket, Counted, count_rates
+from monitor.storage.rates import Bucket, Counted, count_audited, count_rates
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +17,7 @@ class SegmentRates:
 
     Attributes:
         start: of the bucket; None for the whole window.
+        newest: event time of the last verdict.
         verdicts: of the local cascade.
         audits: those of its traces that the pool judged.
         raw: as the local cascade said.
@@ -28,6 +29,7 @@ class SegmentRates:
     evaluator: str
     judge_version: str
     start: datetime | None
+    newest: datetime
     verdicts: int
     audits: int
     raw: Rate
@@ -59,7 +61,7 @@ def segment_rates(
     Raises:
         LedgerUnavailable: Postgres is away, not migrated, or took longer than the statement timeout.
     """
-    known = count_rates(engine, since=skill_since, until=until, tenant=tenant, service=service)
+    known = count_audited(engine, since=skill_since, until=until, tenant=tenant, service=service)
     skills = {_key(one): (one.sensitivity, one.specificity) for one in known}
     counted = count_rates(engine, since=since, until=until, bucket=bucket, tenant=tenant, service=service)
     unknown = (Share(hits=0, n=0), Share(hits=0, n=0))
@@ -78,6 +80,7 @@ def _rates(one: Counted, sensitivity: Share, specificity: Share) -> SegmentRates
         evaluator=one.evaluator,
         judge_version=one.judge_version,
         start=one.start,
+        newest=one.newest,
         verdicts=round(one.judged.n),
         audits=one.sums.audits,
         raw=raw,

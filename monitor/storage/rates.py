@@ -6,12 +6,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Engine, RowMapping, text
+from sqlalchemy import Engine, RowMapping, func, select, text
 
 from monitor.domain.trace import Segment
 from monitor.drift.corrected import Share
 from monitor.drift.powered import Sums
 from monitor.storage.engine import snapshot
+from monitor.storage.tables import rollups
 
 
 class Bucket(StrEnum):
@@ -30,6 +31,7 @@ class Counted:
 
     Attributes:
         start: of the bucket; None where the window is not divided.
+        newest: event time of the last of them.
         judged: verdicts, and hallucinated ones among them.
         unreachable: traces that the policy could never have sent to the pool.
         sums: for the prediction-powered rate.
@@ -41,6 +43,7 @@ class Counted:
     evaluator: str
     judge_version: str
     start: datetime | None
+    newest: datetime
     judged: Share
     unreachable: int
     sums: Sums
@@ -58,7 +61,7 @@ with words as (
         case when cast(:bucket as text) is null then null
             else date_trunc(cast(:bucket as text), v.event_time, 'UTC') end as start,
         case when v.first_label = 'hallucinated' then 1 else 0 end::double precision as f,
-        v.inclusion_probability as chance,
+        v.event_time, v.inclusion_probability as chance,
         pool.y
     from verdicts as v
     left join lateral (
@@ -75,6 +78,7 @@ with words as (
     where v.event_time >= :since and v.event_time < :until and v.first_label is not null
         and (cast(:tenant as text) is null or v.tenant = :tenant)
         and (cast(:service as text) is null or v.service = :service)
+        and (not cast(:audited_only as boolean) or v.action = 'escalate')
 ), weighed as (
     select *, case when y is null then 0 else 1 / chance end as w from words
 ), terms as (
@@ -82,6 +86,7 @@ with words as (
 )
 select
     tenant, service, environment, evaluator, judge_version, start,
+    max(event_time) as newest,
     count(*) as n, count(y) as audits, sum(f) as hits, count(*) filter (where chance = 0) as unreachable,
     {", ".join(f"sum({name}) as {name}" for name in _TERMS)},
     {", ".join(f"sum({name[0]} * {name[1]}) as {name}" for name in _PRODUCTS)},
@@ -111,9 +116,65 @@ def count_rates(
     Raises:
         LedgerUnavailable: Postgres is away, not migrated, or took longer than the statement timeout.
     """
-    asked = {"since": since, "until": until, "bucket": bucket, "tenant": tenant, "service": service}
+    return _sum_up(engine, since=since, until=until, bucket=bucket, tenant=tenant, service=service, audited_only=False)
+
+
+def count_audited(
+    engine: Engine, *, since: datetime, until: datetime, tenant: str | None = None, service: str | None = None
+) -> list[Counted]:
+    """Sum up those of the traces that were sent to the pool: for sensitivity and specificity, without reading the rest.
+
+    Raises:
+        LedgerUnavailable: Postgres is away, not migrated, or took longer than the statement timeout.
+    """
+    return _sum_up(engine, since=since, until=until, bucket=None, tenant=tenant, service=service, audited_only=True)
+
+
+def _sum_up(engine: Engine, **asked: Any) -> list[Counted]:
     with snapshot(engine) as connection:
         return [_counted(row) for row in connection.execute(text(_QUERY), asked).mappings()]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coverage:
+    """What became of the traces of one segment under one judge version.
+
+    Attributes:
+        traces: judged, or tried to.
+        verdicts: those that have one now.
+        escalated: those that were sent to the pool.
+        newest: event time of the last of them.
+    """
+
+    segment: Segment
+    traces: int
+    verdicts: int
+    escalated: int
+    newest: datetime
+
+
+def count_coverage(engine: Engine, *, since: datetime, until: datetime) -> list[Coverage]:
+    """Count the traces with an event time in [since, until), in whole minutes, by segment and judge version.
+
+    Raises:
+        LedgerUnavailable: Postgres is away or not migrated.
+    """
+    of = rollups.c
+    key = (of.tenant, of.service, of.environment, of.evaluator, of.judge_version)
+    sums = [func.sum(of[name]).label(name) for name in ("traces", "total", "escalated")]
+    newest = func.max(of.last_event_time).label("newest")
+    query = select(*key, *sums, newest).where(of.minute >= since, of.minute < until).group_by(*key)
+    with snapshot(engine) as connection:
+        return [
+            Coverage(
+                segment=Segment(tenant=row.tenant, service=row.service, environment=row.environment),
+                traces=int(row.traces),
+                verdicts=int(row.total),
+                escalated=int(row.escalated),
+                newest=row.newest,
+            )
+            for row in connection.execute(query)
+        ]
 
 
 def _counted(row: RowMapping) -> Counted:
@@ -122,6 +183,7 @@ def _counted(row: RowMapping) -> Counted:
         evaluator=row["evaluator"],
         judge_version=row["judge_version"],
         start=row["start"],
+        newest=row["newest"],
         judged=Share(hits=row["hits"], n=row["n"]),
         unreachable=row["unreachable"],
         sums=Sums(n=row["n"], audits=row["audits"], **_named(row, (*_TERMS, *_PRODUCTS))),

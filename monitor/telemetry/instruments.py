@@ -1,22 +1,17 @@
 """The metrics, as typed methods: no caller writes a name or an attribute by hand."""
 
-import threading
 from collections.abc import Mapping
 
 from opentelemetry.metrics import Meter
-from opentelemetry.metrics import _Gauge as Gauge
 
 from monitor.domain.alert import Alert
 from monitor.domain.dead_letter import DeadLetterReason
 from monitor.domain.judgement import CouldNotJudge, Tier
+from monitor.domain.rate import Rate
 from monitor.domain.trace import Segment
 from monitor.domain.verdict import Action, Assessment
 from monitor.telemetry import names
-
-MAX_SEGMENTS = 200
-"""Segments that get time series of their own; all further ones share the series `other`."""
-
-OTHER = "other"
+from monitor.telemetry.segments import MAX_SEGMENTS, CountedSegments, SegmentGauge
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -24,12 +19,13 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 class Instruments:
     """groundwatch's metrics on one meter. Thread-safe.
 
-    Attribute values are bounded: enumerations, our own topics, and the first `MAX_SEGMENTS` segments that this process
-    meets. Identifiers of traces, alerts and judges never become attributes of a metric.
+    Attribute values are bounded: enumerations, our own topics, and segments up to a limit: the first ones that this
+    process meets in counters, those spoken of lately in gauges. Identifiers of traces, alerts and judges never become
+    attributes of a metric.
     """
 
     def __init__(self, meter: Meter, *, max_segments: int = MAX_SEGMENTS) -> None:
-        self._segments = _SegmentAttributes(max_segments)
+        self._segments = CountedSegments(max_segments)
         counter, gauge = meter.create_counter, meter.create_gauge
         self._traces = counter(names.TRACES, "{trace}", "Traces by what became of them.")
         self._verdicts = counter(names.VERDICTS, "{verdict}", "First verdicts by label.")
@@ -41,8 +37,17 @@ class Instruments:
         self._duration = meter.create_histogram(
             names.JUDGE_DURATION, "s", "Wall time of one judgement.", explicit_bucket_boundaries_advisory=_SECONDS
         )
-        self._rate = gauge(names.HALLUCINATION_RATE, "1", "Hallucinated share of the verdicts, as labelled.")
-        self._evidence = gauge(names.DRIFT_EVIDENCE, "1", "Natural logarithm of the drift detector's value.")
+
+        def of_segments(name: str, description: str) -> SegmentGauge:
+            return SegmentGauge(meter, name, "1", description, max_segments=max_segments)
+
+        self._rate = of_segments(names.HALLUCINATION_RATE, "Hallucinated share of the answers.")
+        self._rate_low = of_segments(names.HALLUCINATION_RATE_LOW, "Lower end of the rate's 95 % interval.")
+        self._rate_high = of_segments(names.HALLUCINATION_RATE_HIGH, "Upper end of the rate's 95 % interval.")
+        self._coverage = of_segments(names.COVERAGE, "Share of the traces that have a verdict.")
+        self._escalated = of_segments(names.ESCALATION_SHARE, "Share of the traces that were sent to the pool.")
+        self._evidence = of_segments(names.DRIFT_EVIDENCE, "Natural logarithm of the drift detector's value.")
+        self._threshold = of_segments(names.DRIFT_THRESHOLD, "Evidence at which an alarm is raised.")
         self._lag = gauge(names.QUEUE_LAG, "{record}", "Records of a topic not yet worked on.")
         self._waiting = gauge(names.ESCALATIONS_WAITING, "{trace}", "Traces that wait for the pool.")
         self._calls = counter(names.POOL_CALLS, "{call}", "Calls to the pool's servers by what became of them.")
@@ -129,19 +134,24 @@ class Instruments:
         self._spool_size.set(size_bytes)
         self._spool_records.set(records)
 
-    def rate(self, segment: Segment, value: float) -> None:
-        """The hallucinated share of a segment's recent verdicts, 0 to 1. Segments past the limit have none."""
-        self._set(self._rate, segment, value)
+    def rates(self, segment: Segment, known: Mapping[str, Rate]) -> None:
+        """A segment's hallucination rates over the window, by method: `raw`, `corrected`, `powered`.
 
-    def evidence(self, segment: Segment, log_value: float) -> None:
-        """The natural logarithm of a segment's e-detector. Segments past the limit have none."""
-        self._set(self._evidence, segment, log_value)
+        One that cannot be had is left out, and its series ends.
+        """
+        self._rate.set(segment, {method: rate.value for method, rate in known.items()}, by=names.METHOD)
+        self._rate_low.set(segment, {method: rate.low for method, rate in known.items()}, by=names.METHOD)
+        self._rate_high.set(segment, {method: rate.high for method, rate in known.items()}, by=names.METHOD)
 
-    def _set(self, gauge: Gauge, segment: Segment, value: float) -> None:
-        # Many segments' last values under one name would be noise; only sums may share the series `other`.
-        attributes = self._segments.of(segment)
-        if attributes is not self._segments.shared:
-            gauge.set(value, attributes)
+    def coverage(self, segment: Segment, *, judged: float, escalated: float) -> None:
+        """Shares of a segment's traces in the window: those that have a verdict, those that were sent to the pool."""
+        self._coverage.set(segment, judged)
+        self._escalated.set(segment, escalated)
+
+    def evidence(self, segment: Segment, log_value: float, *, threshold: float) -> None:
+        """The natural logarithm of a segment's e-detector, and the one at which it raises an alarm."""
+        self._evidence.set(segment, log_value)
+        self._threshold.set(segment, threshold)
 
     def late_verdicts(self, segment: Segment, count: int) -> None:
         """Verdicts arrived after their minute had been folded into the detector."""
@@ -154,29 +164,3 @@ class Instruments:
     def delivery(self, channel: str, outcome: str) -> None:
         """One attempt to deliver an alert by `kafka` or `webhook`: `delivered`, `failed` or `dead`."""
         self._deliveries.add(1, {names.CHANNEL: channel, names.OUTCOME: outcome})
-
-
-class _SegmentAttributes:
-    """Attributes for a segment, of which there are never more than a limit, plus the shared ones."""
-
-    def __init__(self, limit: int) -> None:
-        self.shared = {names.TENANT: OTHER, names.SERVICE: OTHER, names.ENVIRONMENT: OTHER}
-        self._limit = limit
-        self._known: dict[Segment, dict[str, str]] = {}
-        self._lock = threading.Lock()
-
-    def of(self, segment: Segment) -> dict[str, str]:
-        known = self._known.get(segment)
-        if known is not None:
-            return known
-        with self._lock:
-            if len(self._known) >= self._limit:
-                return self._known.get(segment, self.shared)
-            return self._known.setdefault(
-                segment,
-                {
-                    names.TENANT: segment.tenant,
-                    names.SERVICE: segment.service,
-                    names.ENVIRONMENT: segment.environment,
-                },
-            )

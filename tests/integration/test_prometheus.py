@@ -53,7 +53,7 @@ def speak(instruments: Instruments) -> None:
     instruments.accounting({"accepted": 10, "verdicts": 7, "in_flight": 1, "lost": 2})
     instruments.assessed(assessment(0))
     instruments.alert_raised(alert())
-    instruments.evidence(trace("any").segment, 3.5)
+    instruments.evidence(trace("any").segment, 8.9, threshold=9.9)
     instruments.queue_lag("rag.traces.v1", 5)
     instruments.dead_letter(DeadLetterReason.NOT_JSON)
     instruments.spool(size_bytes=1, records=1)

@@ -2,20 +2,27 @@
 
 import json
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import typer
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
 from monitor.cli import rates
+from monitor.config import RateSettings
 from monitor.domain.rate import NoRate, Rate
 from monitor.drift.powered import Seen, powered_rate, sums
+from monitor.services.rate_metrics import RateMetrics
 from monitor.services.rates import SegmentRates, segment_rates
 from monitor.storage.escalations import EscalationQueue
 from monitor.storage.ledger import Ledger
 from monitor.storage.rates import Bucket, count_rates
+from monitor.telemetry.instruments import Instruments
 from tests.examples.assessments import NOON, POOL, assessment, judgement, verdict
 
 TRACES = 1200
@@ -115,6 +122,41 @@ def test_without_a_chance_of_an_audit_there_is_no_powered_rate(engine: Engine, l
     assert "0 hallucinated answers are labelled" in rates.corrected.reason
     assert found(engine, tenant="nobody") == []
     assert found(engine, since=NOON + timedelta(hours=2)) == []
+
+
+def test_the_rates_are_told_as_metrics_of_the_newest_judge(engine: Engine, audited: None, ledger: Ledger) -> None:
+    newer = [
+        replace(
+            assessment(TRACES + 1 + number, probability=0.9, seconds_past_noon=8000, chance=0.0), judge_version="v2"
+        )
+        for number in range(4)
+    ]
+    ledger.record(
+        [*newer, replace(assessment(TRACES + 9, probability=None, seconds_past_noon=8000), judge_version="v2")]
+    )
+    reader = InMemoryMetricReader()
+    instruments = Instruments(MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
+    settings = RateSettings(window_seconds=7200)
+
+    def told_at(now: datetime) -> dict[str, dict[str | None, float]]:
+        RateMetrics(engine, settings, instruments, clock=lambda: now).step()
+        data: Any = reader.get_metrics_data()
+        return {
+            metric.name.removeprefix("groundwatch."): {
+                point.attributes.get("groundwatch.rate.method"): point.value for point in metric.data.data_points
+            }
+            for metric in data.resource_metrics[0].scope_metrics[0].metrics
+        }
+
+    before = told_at(NOON + timedelta(hours=2))
+    assert set(before["hallucination.rate"]) == {"raw", "corrected", "powered"}
+    for method, rate in before["hallucination.rate"].items():
+        assert before["hallucination.rate.low"][method] < rate < before["hallucination.rate.high"][method]
+    assert before["coverage"] == {None: pytest.approx(TRACES / (TRACES + 1))}
+    assert 0.2 < before["escalation.share"][None] < 0.3
+    after = told_at(NOON + timedelta(hours=3))
+    assert after["hallucination.rate"] == {"raw": 1.0}
+    assert (after["coverage"], after["escalation.share"]) == ({None: 0.8}, {None: 0.0})
 
 
 @pytest.fixture

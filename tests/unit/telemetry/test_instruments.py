@@ -9,6 +9,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from monitor.domain.dead_letter import DeadLetterReason
 from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, Opinion, Tier, Unjudgeable
+from monitor.domain.rate import Rate
 from monitor.domain.trace import Origin, Segment, Trace
 from monitor.domain.verdict import FAITHFULNESS, Action, Assessment, Decision, Label, Verdict
 from monitor.telemetry.instruments import Instruments
@@ -101,14 +102,26 @@ def test_segments_past_the_limit_share_one_series() -> None:
     for name in ("a", "b", "c", "d", "a"):
         segment = Segment(tenant="acme", service=name, environment="production")
         metrics.instruments.late_verdicts(segment, 1)
-        metrics.instruments.rate(segment, 0.5)
+        metrics.instruments.evidence(segment, 0.5, threshold=9.9)
     assert metrics.values("groundwatch.drift.late_verdicts", "groundwatch.service") == {
         ("a",): 2,
         ("b",): 1,
         ("other",): 2,
     }
     # A last value of several segments would mean nothing, so gauges have no series `other`.
-    assert set(metrics.values("groundwatch.hallucination.rate", "groundwatch.service")) == {("a",), ("b",)}
+    assert set(metrics.values("groundwatch.drift.evidence", "groundwatch.service")) == {("a",), ("b",)}
+
+
+def test_rates_are_told_by_method_with_their_intervals(metrics: Metrics) -> None:
+    raw, powered = Rate(value=0.2, low=0.1, high=0.3, n=9), Rate(value=0.1, low=0.05, high=0.15, n=9)
+    metrics.instruments.rates(QA, {"raw": raw, "powered": powered})
+    by = ("groundwatch.service", "groundwatch.rate.method")
+    assert metrics.values("groundwatch.hallucination.rate", *by) == {("qa", "raw"): 0.2, ("qa", "powered"): 0.1}
+    assert metrics.values("groundwatch.hallucination.rate.low", *by) == {("qa", "raw"): 0.1, ("qa", "powered"): 0.05}
+    assert metrics.values("groundwatch.hallucination.rate.high", *by) == {("qa", "raw"): 0.3, ("qa", "powered"): 0.15}
+    # What can be had no longer is not told any more.
+    metrics.instruments.rates(QA, {"raw": raw})
+    assert metrics.values("groundwatch.hallucination.rate", *by) == {("qa", "raw"): 0.2}
 
 
 def test_every_other_metric(metrics: Metrics) -> None:
@@ -118,7 +131,8 @@ def test_every_other_metric(metrics: Metrics) -> None:
     instruments.escalations_waiting(2)
     instruments.queue_lag("rag.traces.v1", 12)
     instruments.spool(size_bytes=4096, records=5)
-    instruments.evidence(QA, 1.5)
+    instruments.evidence(QA, 1.5, threshold=9.9)
+    instruments.coverage(QA, judged=0.9, escalated=0.25)
     instruments.delivery("webhook", "failed")
     found = {
         name: next(iter(metrics.values(f"groundwatch.{name}").values()))
@@ -130,10 +144,13 @@ def test_every_other_metric(metrics: Metrics) -> None:
             "spool.size",
             "spool.records",
             "drift.evidence",
+            "drift.threshold",
+            "coverage",
+            "escalation.share",
             "alert.deliveries",
         )
     }
-    assert list(found.values()) == [1, 3, 2, 12, 4096, 5, 1.5, 1]
+    assert list(found.values()) == [1, 3, 2, 12, 4096, 5, 1.5, 9.9, 0.9, 0.25, 1]
 
 
 def test_the_accounting_is_told_by_outcome(metrics: Metrics) -> None:
