@@ -23,6 +23,7 @@ COMMANDS = (
     "drift",
     "alerts",
     "rates",
+    "labels",
     "sidecar",
     "migrate",
     "settings",

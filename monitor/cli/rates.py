@@ -13,7 +13,7 @@ from monitor.cli.console import plain_table, wide_console
 from monitor.cli.ledger import ledger
 from monitor.domain.rate import NoRate, Rate
 from monitor.services.rates import SegmentRates, segment_rates
-from monitor.storage.rates import Bucket
+from monitor.storage.rates import Bucket, Trust
 
 _WIDTH = 60
 _KINDS = ("raw", "corrected", "powered")
@@ -28,8 +28,11 @@ def rates(
     *,
     hours: Annotated[float, typer.Option(min=0.1, help="The window: so many hours of event time until now.")] = 24.0,
     skill_days: Annotated[
-        float, typer.Option(min=0.1, help="The local judges' errors are taken from the pool's word of so many days.")
+        float, typer.Option(min=0.1, help="The local judges' errors are taken from the trusted word of so many days.")
     ] = 30.0,
+    trust: Annotated[
+        Trust, typer.Option(help="Whose word on some answers is the truth: the pool's, or people's labels of a draw.")
+    ] = Trust.POOL,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
     service: Annotated[str | None, typer.Option(help="Only this service's.")] = None,
     by: Annotated[Bucket | None, typer.Option(help="Divide the window, and draw it.")] = None,
@@ -37,9 +40,9 @@ def rates(
 ) -> None:
     """Print each segment's hallucination rate with 95 % intervals: raw, corrected and prediction-powered.
 
-    Raw is what the local judges said. Corrected takes out their errors, as the pool's word on the same answers shows
-    them. Powered is the rate as the pool would say, from the few that it judged and what the local judges said of all.
-    Where one cannot be had, the reason stands in its place.
+    Raw is what the local judges said. Corrected takes out their errors, as the trusted word on the same answers shows
+    them. Powered is the rate as whoever is trusted would say, from the few answers that they judged and what the local
+    judges said of all. Where one cannot be had, the reason stands in its place.
     """
     now = datetime.now(UTC)
     with ledger() as engine:
@@ -51,6 +54,7 @@ def rates(
             bucket=by,
             tenant=tenant,
             service=service,
+            trust=trust,
         )
     if as_json:
         for one in found:

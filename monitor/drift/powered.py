@@ -1,8 +1,10 @@
 """Prediction-powered rates: a cheap judge's word on every trace, a trusted one on a random few.
 
 Angelopoulos, Duchi, Zrnic: "PPI++: Efficient Prediction-Powered Inference" (2023), with the inclusion probabilities of
-Horvitz and Thompson (1952). For trace i let f be the cheap judge's word (a label or a calibrated probability), x = 1
-where a trusted label y exists, and pi > 0 the probability with which it was chosen to have one. Then
+Horvitz and Thompson (1952). The ledger has the same in SQL (`rate_powered`); a test holds the two together.
+
+For trace i let f be the cheap judge's word (a label or a calibrated probability), x = 1 where a trusted label y exists,
+and pi > 0 the probability with which it was chosen to have one. Then
 
     a = x y / pi        b = f (1 - x / pi)        c = 1 - x / pi
 
@@ -17,11 +19,15 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.domain.rate import NoRate, Rate, wilson
 
 FEWEST_AUDITS = 30
 """Trusted labels below which no interval from large-sample theory is given."""
+
+_SAME = 1e-9
+"""1 - r^2 from which on two terms are one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,12 +114,23 @@ def powered_rate(window: Sums) -> Rate | NoRate:
         ]
     )
     covariance = (second / n - np.outer(mean, mean)) * n / (n - 1)
-    # Least variance: regress a on the two terms without expectation; lstsq copes with a judge that says one thing only.
-    tuned, *_ = np.linalg.lstsq(covariance[1:, 1:], -covariance[1:, 0], rcond=None)
-    weights = np.array([1.0, *tuned])
+    weights = np.array([1.0, *_tuned(covariance)])
     value = float(weights @ mean)
     variance = float(weights @ covariance @ weights) / n
     return _interval(value, variance, window)
+
+
+def _tuned(covariance: NDArray[np.float64]) -> tuple[float, float]:
+    """Weights of least variance: `a` regressed on the two terms without expectation.
+
+    Where those two say the same (a cheap judge that has one answer only), the shortest of the equally good weights.
+    """
+    (_, ab, ac), (_, bb, bc), (_, _, cc) = covariance.tolist()
+    determinant = bb * cc - bc * bc
+    if determinant > _SAME * bb * cc:
+        return (ac * bc - ab * cc) / determinant, (ab * bc - ac * bb) / determinant
+    squared = (bb + cc) ** 2
+    return (-(bb * ab + bc * ac) / squared, -(bc * ab + cc * ac) / squared) if squared > 0 else (0.0, 0.0)
 
 
 def _interval(value: float, variance: float, window: Sums) -> Rate:

@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,15 +10,17 @@ import pytest
 import typer
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
 from monitor.cli import rates
 from monitor.config import RateSettings
 from monitor.domain.rate import NoRate, Rate
+from monitor.drift.corrected import Share, corrected_rate
 from monitor.drift.powered import Seen, powered_rate, sums
 from monitor.services.rate_metrics import RateMetrics
 from monitor.services.rates import SegmentRates, segment_rates
+from monitor.storage.engine import transaction
 from monitor.storage.escalations import EscalationQueue
 from monitor.storage.ledger import Ledger
 from monitor.storage.rates import Bucket, count_rates
@@ -157,6 +159,93 @@ def test_the_rates_are_told_as_metrics_of_the_newest_judge(engine: Engine, audit
     after = told_at(NOON + timedelta(hours=3))
     assert after["hallucination.rate"] == {"raw": 1.0}
     assert (after["coverage"], after["escalation.share"]) == ({None: 0.8}, {None: 0.0})
+
+
+COLUMNS = ("verdicts", "audits", "raw", "raw_low", "raw_high")
+HONEST = ("corrected", "corrected_low", "corrected_high", "powered", "powered_low", "powered_high")
+
+
+def in_sql(engine: Engine, **asked: object) -> list[dict[str, Any]]:
+    question = "select * from report.hallucination_rates(:since, :until, :bucket, :trust, :skill_since)"
+    values = {**WINDOW, "bucket": None, "trust": "pool", "skill_since": NOON - timedelta(days=1), **asked}
+    with transaction(engine) as connection:
+        return [dict(row) for row in connection.execute(text(question), values).mappings()]
+
+
+def flat(rates: SegmentRates) -> list[float | None]:
+    told: list[float | None] = [rates.verdicts, rates.audits]
+    for rate in (rates.raw, rates.corrected, rates.powered):
+        told += [rate.value, rate.low, rate.high] if isinstance(rate, Rate) else [None] * 3
+    return told
+
+
+@pytest.mark.parametrize("bucket", [None, Bucket.HOUR])
+def test_sql_says_what_the_command_says(engine: Engine, audited: None, bucket: Bucket | None) -> None:
+    expected = found(engine, bucket=bucket)
+    rows = in_sql(engine, bucket=bucket)
+    assert len(rows) == len(expected) > 0
+    for row, one in zip(rows, expected, strict=True):
+        assert row["start"] == one.start
+        assert [row[name] for name in (*COLUMNS, *HONEST)] == pytest.approx(flat(one), abs=1e-9)
+
+
+def test_sql_refuses_what_the_command_refuses(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([assessment(number, seconds_past_noon=number, chance=0.0) for number in range(40)])
+    (row,) = in_sql(engine)
+    assert [row[name] for name in HONEST] == [None] * 6
+    assert (row["verdicts"], row["raw"]) == (40, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_powered_rate_in_sql_is_that_of_the_estimator(engine: Engine, seed: int) -> None:
+    draw = random.Random(seed)
+    # A judge that says one thing only, a perfect one, a useless one; rare and common truths; few and all audited.
+    kind = draw.choice(["constant 0", "constant 1", "perfect", "useless", "good"])
+    rate, share = draw.choice([0.0, 0.02, 0.3]), draw.choice([0.1, 0.5, 1.0])
+
+    def one() -> Seen:
+        true = draw.random() < rate
+        said = {"constant 0": 0.0, "constant 1": 1.0, "perfect": float(true), "useless": float(draw.random() < 0.5)}
+        said["good"] = float(draw.random() < (0.8 if true else 0.1))
+        chance = min(1.0, share * draw.choice([1, 2]))
+        return Seen(predicted=said[kind], trusted=true if draw.random() < chance else None, inclusion=chance)
+
+    window = sums(one() for _ in range(draw.choice([60, 500, 2000])))
+    names = ("a", "b", "c", "aa", "ab", "ac", "bb", "bc", "cc")
+    question = f"select * from rate_powered(:n, :audits, 0, {', '.join(f':{name}' for name in names)})"
+    with transaction(engine) as connection:
+        row = connection.execute(text(question), asdict(window)).one_or_none()
+    expected = powered_rate(window)
+    if isinstance(expected, NoRate):
+        assert row is None
+    else:
+        assert row is not None
+        assert tuple(row) == pytest.approx((expected.value, expected.low, expected.high), abs=1e-7), kind
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_corrected_rate_in_sql_is_that_of_the_estimator(engine: Engine, seed: int) -> None:
+    draw = random.Random(seed)
+    n = draw.randint(1, 5000)
+    judged = Share(hits=draw.randint(0, n), n=n)
+    (positives, found_), (negatives, passed) = (
+        (labelled, draw.uniform(draw.choice([0.0, 0.7]), 1) * labelled)
+        for labelled in (draw.randint(20, 400) for _ in "ab")
+    )
+    expected = corrected_rate(
+        judged,
+        sensitivity=Share(hits=found_, n=positives),
+        specificity=Share(hits=passed, n=negatives),
+    )
+    asked = (float(judged.hits), float(n), found_, positives, positives, passed, negatives, negatives)
+    question = "select * from rate_corrected(%s, %s, %s, %s, %s, %s, %s, %s)"
+    with transaction(engine) as connection:
+        row = connection.exec_driver_sql(question, asked).one_or_none()
+    if isinstance(expected, NoRate):
+        assert row is None
+    else:
+        assert row is not None
+        assert tuple(row) == pytest.approx((expected.value, expected.low, expected.high), abs=1e-9)
 
 
 @pytest.fixture

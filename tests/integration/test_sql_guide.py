@@ -12,7 +12,8 @@ from tests.examples.assessments import assessment, dead_letter
 
 GUIDE = Path(__file__).parents[2].joinpath("docs", "sql.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"```sql\n(.*?)```", GUIDE, re.DOTALL)
-VIEWS = set(re.findall(r"report\.(\w+)", GUIDE))
+FUNCTIONS = {"hallucination_rates"}
+VIEWS = set(re.findall(r"report\.(\w+)", GUIDE)) - FUNCTIONS
 
 
 @pytest.fixture
@@ -44,6 +45,20 @@ def test_the_guide_names_every_view_and_column(engine: Engine) -> None:
         shared = "`tenant` `service` `environment` `topic` `partition` `trace_id` `evaluator` `judge_version`"
         for column in found.get_columns(view, schema="report"):
             assert f"`{column['name']}`" in section + shared, f"{view}.{column['name']}"
+
+
+def test_the_guide_names_every_function_and_column(engine: Engine) -> None:
+    section = next(part for part in GUIDE.split("\n## ") if part.startswith("`report.hallucination_rates("))
+    with transaction(engine) as connection:
+        known = set(
+            connection.execute(
+                text("select proname from pg_proc where pronamespace = 'report'::regnamespace")
+            ).scalars()
+        )
+        asked = connection.execute(text("select * from report.hallucination_rates(now(), now())"))
+        assert known == FUNCTIONS
+        for column in tuple(asked.keys()):
+            assert f"`{column}`" in section + "`tenant` `service` `environment` `evaluator` `judge_version`", column
 
 
 def test_the_accounting_identity_holds_in_sql(filled: Engine) -> None:

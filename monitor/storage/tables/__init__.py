@@ -28,6 +28,7 @@ from monitor.storage.tables.history import (
     traces,
     verdicts,
 )
+from monitor.storage.tables.labelling import label_draws, label_tasks, labels
 from monitor.storage.tables.pool import escalations, pool_spend
 
 __all__ = [
@@ -42,6 +43,9 @@ __all__ = [
     "intake",
     "judgements",
     "judges",
+    "label_draws",
+    "label_tasks",
+    "labels",
     "metadata",
     "outbox",
     "pool_spend",

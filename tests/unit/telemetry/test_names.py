@@ -23,7 +23,9 @@ def test_every_documented_name_exists() -> None:
 
 RULES = (Path(__file__).parents[3] / "deploy" / "prometheus" / "groundwatch.rules.yml").read_text(encoding="utf-8")
 TRANSLATED = {
-    name.replace(".", "_") + suffix for name in NAMES for suffix in ("", "_total", "_bytes", "_seconds", "_seconds_bucket")
+    name.replace(".", "_") + suffix
+    for name in NAMES
+    for suffix in ("", "_total", "_bytes", "_seconds", "_seconds_bucket")
 }
 
 
