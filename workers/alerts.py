@@ -5,6 +5,7 @@ import signal
 from datetime import UTC, datetime
 
 from monitor.alerts.rules import life_cycle
+from monitor.alerts.services import Services
 from monitor.alerts.webhook import MAX_ANSWER_BYTES, Webhook
 from monitor.config import Settings
 from monitor.outbound import AsyncHttpClient
@@ -44,6 +45,7 @@ async def _run(settings: Settings) -> None:
                 engine=engine,
                 producer=producer,
                 webhook=webhook,
+                services=Services(allow_private=alerts.allow_private_targets, deadline_seconds=alerts.deadline_seconds),
                 topic=settings.kafka.alerts_topic,
                 settings=alerts,
                 instruments=telemetry.instruments,

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
+from monitor.alerts.services import is_service
+from monitor.alerts.services import shown as service_shown
 from monitor.domain.errors import GroundwatchError, InvalidSettings
 from monitor.storage.subscriptions import Subscription
 
@@ -31,7 +33,9 @@ class Destination:
 
     @property
     def shown(self) -> str:
-        """Scheme and host: enough to know it again, too little to post to it."""
+        """Enough to know it again, too little to post to it."""
+        if is_service(self.url):
+            return service_shown(self.url)
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.hostname}/…"
 

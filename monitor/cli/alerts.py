@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from monitor.alerts.sealing import Destination, Sealer, new_key
+from monitor.alerts.services import check_service, is_service
 from monitor.alerts.targets import check_url
 from monitor.cli import alert_views, deliveries, silences
 from monitor.cli.console import wide_console
@@ -19,10 +20,10 @@ from monitor.config import load_settings
 from monitor.domain.alert import AlertState, Severity
 from monitor.domain.errors import InvalidInput
 from monitor.storage.alerts import change_state
-from monitor.storage.subscriptions import Subscription, find_subscriptions, unsubscribe
+from monitor.storage.subscriptions import Channel, Subscription, find_subscriptions, unsubscribe
 from monitor.storage.subscriptions import subscribe as add_subscription
 
-app = typer.Typer(no_args_is_help=True, help="Alerts, and the webhooks that hear of them.")
+app = typer.Typer(no_args_is_help=True, help="Alerts, and who hears of them.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
@@ -38,7 +39,7 @@ def register(root: typer.Typer) -> None:
 
 @app.command()
 def subscribe(
-    url: Annotated[str, typer.Argument(help="http or https URL that alerts are posted to.")],
+    url: Annotated[str, typer.Argument(help="Where alerts go: an http(s) webhook, or a service such as slack://…")],
     *,
     tenant: Annotated[str, typer.Option(help="Whose alerts.")] = "default",
     service: Annotated[str | None, typer.Option(help="Only this service's.")] = None,
@@ -51,11 +52,19 @@ def subscribe(
         Path | None, typer.Option(help="File with the secret that signs deliveries; `-` is standard input.")
     ] = None,
 ) -> None:
-    """Send a tenant's alerts to a webhook from now on, and print the subscription's id.
+    """Send a tenant's alerts to a webhook or a service from now on, and print the subscription's id.
+
+    A webhook gets `alert.v1` as JSON, signed. Services get a message for people, by an Apprise URL
+    (appriseit.com/services shows how each is written): betterstack, discord, gchat, incidentio, mailto(s), mmost(s),
+    ntfys, opsgenie, pagerduty, pover, rockets, slack, splunk, squadcast, tgram, webex, workflows (Microsoft Teams),
+    zulip.
 
     URL and secret are sealed with the first of alerts.encryption_keys, which the alert worker needs, too.
     """
-    check_url(url)
+    channel = Channel.SERVICE if is_service(url) else Channel.WEBHOOK
+    (check_service if channel is Channel.SERVICE else check_url)(url)
+    if channel is Channel.SERVICE and secret_file is not None:
+        raise InvalidInput("--secret-file: only webhooks are signed")
     if cause is not None and not all(cause.partition("=")):
         raise InvalidInput(f"--cause {cause!r}: should be DIMENSION=VALUE, such as prompt_version=v7")
     destination = Destination(url=url, secret=_secret(secret_file))
@@ -70,6 +79,7 @@ def subscribe(
             environment=environment,
             least_severity=severity,
             cause=cause,
+            channel=channel,
         )
     typer.echo(added.subscription_id)
 
@@ -82,7 +92,7 @@ def key() -> None:
 
 @app.command(name="unsubscribe")
 def unsubscribe_(subscription_id: Annotated[str, typer.Argument(help="As `subscribe` printed it.")]) -> None:
-    """Remove a webhook, with the deliveries that still wait for it."""
+    """Remove a subscription, with the deliveries that still wait for it."""
     with ledger() as engine:
         if not unsubscribe(engine, subscription_id):
             raise InvalidInput(f"there is no subscription {subscription_id!r}")
@@ -90,7 +100,7 @@ def unsubscribe_(subscription_id: Annotated[str, typer.Argument(help="As `subscr
 
 @app.command()
 def subscriptions(*, as_json: AsJson = False) -> None:
-    """List the webhooks. Neither their paths nor their secrets are shown."""
+    """List who hears of alerts. Neither their paths nor their secrets are shown."""
     with ledger() as engine:
         found = find_subscriptions(engine)
     if as_json:
@@ -150,6 +160,7 @@ def _shown(subscription: Subscription) -> dict[str, Any]:
         "environment": subscription.environment,
         "least_severity": subscription.least_severity.value,
         "cause": subscription.cause,
+        "channel": subscription.channel.value,
         "to": subscription.shown,
         "created_at": subscription.created_at.isoformat(),
     }

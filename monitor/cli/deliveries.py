@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from monitor.alerts.message import message_of
 from monitor.alerts.sealing import Destination, Sealer, destination_of
+from monitor.alerts.services import Services, is_service
 from monitor.alerts.webhook import MAX_ANSWER_BYTES, Webhook
 from monitor.cli.console import plain_table, wide_console
 from monitor.cli.ledger import ledger
@@ -71,7 +73,7 @@ def redeliver(
 def send_test(
     subscription_id: Annotated[str, typer.Argument(help="As `subscriptions` shows it.")],
 ) -> None:
-    """Post an example alert to one webhook now, marked `"test": true`, and say what it answered."""
+    """Send an example alert to one subscriber now, marked `"test": true`, and say whether it was taken."""
     settings = load_settings().alerts
     with ledger() as engine:
         found = {each.subscription_id: each for each in find_subscriptions(engine)}
@@ -85,6 +87,10 @@ def send_test(
 
 async def _post(destination: Destination, payload: dict[str, Any], settings: AlertSettings) -> None:
     seconds = settings.deadline_seconds
+    if is_service(destination.url):
+        services = Services(allow_private=settings.allow_private_targets, deadline_seconds=seconds)
+        await services.send(destination.url, message_of(payload))
+        return
     async with AsyncHttpClient(
         deadline_seconds=seconds, max_answer_bytes=MAX_ANSWER_BYTES, reuse_connections=False
     ) as client:

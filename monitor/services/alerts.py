@@ -1,4 +1,4 @@
-"""The alert worker's work: deliveries from the outbox to Kafka and to webhooks, each in its own time.
+"""The alert worker's work: deliveries from the outbox to Kafka, webhooks and services, each in its own time.
 
 Deliveries are independent: each has a deadline, and a receiver that hangs holds one place of many. What the
 outbox says is the truth; a worker that dies leaves a lease that ends, and the delivery is made again.
@@ -15,7 +15,9 @@ from functools import partial
 from typing import TypeVar
 
 from monitor.alerts.backoff import delay_seconds
+from monitor.alerts.message import message_of
 from monitor.alerts.sealing import SealBroken, Sealer, destination_of
+from monitor.alerts.services import Services
 from monitor.alerts.targets import TargetRefused
 from monitor.alerts.webhook import NotDelivered, Webhook
 from monitor.config import AlertSettings
@@ -23,7 +25,7 @@ from monitor.domain.errors import GroundwatchError, LedgerUnavailable, RecordRef
 from monitor.services.stopping import rest
 from monitor.storage.engine import LedgerEngine
 from monitor.storage.outbox import KAFKA, Delivery, claim_deliveries, mark_delivered, mark_failed
-from monitor.storage.subscriptions import find_subscriptions, reseal
+from monitor.storage.subscriptions import Channel, find_subscriptions, reseal
 from monitor.streaming.producer import Producer
 from monitor.telemetry.instruments import Instruments
 
@@ -43,7 +45,8 @@ class AlertDelivery:
     Args:
         engine: of the ledger, with at least two connections.
         producer: for `topic`; closed by whoever made it.
-        webhook: posts.
+        webhook: posts to webhooks.
+        services: sends to all others.
         topic: where alerts go in Kafka.
         settings: deadline, attempts, pace.
         clock: the time now, aware: it goes into signatures.
@@ -55,6 +58,7 @@ class AlertDelivery:
         engine: LedgerEngine,
         producer: Producer,
         webhook: Webhook,
+        services: Services,
         topic: str,
         settings: AlertSettings,
         instruments: Instruments,
@@ -63,6 +67,7 @@ class AlertDelivery:
         self._engine = engine
         self._producer = producer
         self._webhook = webhook
+        self._services = services
         self._topic = topic
         self._settings = settings
         self._sealer = Sealer(settings.encryption_keys)
@@ -119,7 +124,10 @@ class AlertDelivery:
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
-            await (self._to_kafka(delivery) if delivery.channel == KAFKA else self._to_webhook(delivery))
+            if delivery.channel == KAFKA:
+                await self._to_kafka(delivery)
+            else:
+                await self._to_subscriber(delivery)
         except GroundwatchError as error:
             await self._note(partial(self._failed, delivery, error))
         except Exception as error:
@@ -144,9 +152,12 @@ class AlertDelivery:
         except TimeoutError:
             raise NotDelivered(f"no receipt from Kafka in {self._settings.deadline_seconds:g} s") from None
 
-    async def _to_webhook(self, delivery: Delivery) -> None:
+    async def _to_subscriber(self, delivery: Delivery) -> None:
         assert delivery.subscription is not None
         destination = destination_of(delivery.subscription, self._sealer)
+        if delivery.subscription.channel is Channel.SERVICE:
+            await self._services.send(destination.url, message_of(delivery.payload))
+            return
         await self._webhook.post(
             destination.url,
             delivery.payload,

@@ -21,7 +21,6 @@ from monitor.storage.tables import in_seconds, outbox, subscriptions
 from monitor.wire import alert_to_json
 
 KAFKA = "kafka"
-WEBHOOK = "webhook"
 
 _MAX_ERROR_CHARACTERS = 2000
 
@@ -31,10 +30,10 @@ class Delivery:
     """One alert to be delivered over one channel.
 
     Attributes:
-        channel: `kafka` or `webhook`.
+        channel: `kafka`, or the subscription's.
         payload: `alert.v1`, as the alert stood when this was enqueued.
         attempts: how often it has been claimed, this time included.
-        subscription: the webhook's; None for Kafka.
+        subscription: whose it is; None for Kafka.
     """
 
     id: int
@@ -92,7 +91,8 @@ def enqueue(connection: Connection, alert: Alert, *, told: Told, silenced: bool)
         return
     segment = alert.segment
     severe_enough = list(Severity)[: list(Severity).index(alert.severity) + 1]
-    covering = select(literal(alert.alert_id), literal(WEBHOOK), subscriptions.c.subscription_id, payload).where(
+    to_each = (literal(alert.alert_id), subscriptions.c.channel, subscriptions.c.subscription_id, payload)
+    covering = select(*to_each).where(
         subscriptions.c.tenant == segment.tenant,
         or_(subscriptions.c.service.is_(None), subscriptions.c.service == segment.service),
         or_(subscriptions.c.environment.is_(None), subscriptions.c.environment == segment.environment),
@@ -111,7 +111,7 @@ def _causes(alert: Alert) -> list[str]:
 def _supersede(connection: Connection, alert: Alert) -> None:
     older = (
         outbox.c.alert_id == alert.alert_id,
-        outbox.c.channel == WEBHOOK,
+        outbox.c.channel != KAFKA,
         outbox.c.state == DeliveryState.WAITING.value,
         outbox.c.payload["state"].as_string() == alert.state.value,
     )

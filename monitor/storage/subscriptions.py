@@ -1,9 +1,10 @@
-"""Who wants to hear of alerts: webhooks, by segment."""
+"""Who wants to hear of alerts, by segment: webhooks, and services such as Slack or mail."""
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Engine, delete, insert, select, update
@@ -13,9 +14,18 @@ from monitor.storage.engine import snapshot, transaction
 from monitor.storage.tables import subscriptions
 
 
+class Channel(StrEnum):
+    """How a subscriber is spoken to."""
+
+    WEBHOOK = "webhook"
+    """`alert.v1` as JSON, signed."""
+    SERVICE = "service"
+    """A message for people, by Slack, mail or the like."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subscription:
-    """A webhook that hears of one tenant's alerts.
+    """A subscriber that hears of one tenant's alerts.
 
     Attributes:
         service, environment: only alerts of this one; None hears all.
@@ -32,6 +42,7 @@ class Subscription:
     environment: str | None
     least_severity: Severity = Severity.WARNING
     cause: str | None = None
+    channel: Channel = Channel.WEBHOOK
     shown: str
     sealed: bytes | None = field(default=None, repr=False)
     plain: tuple[str, str | None] | None = field(default=None, repr=False)
@@ -48,8 +59,9 @@ def subscribe(
     environment: str | None = None,
     least_severity: Severity = Severity.WARNING,
     cause: str | None = None,
+    channel: Channel = Channel.WEBHOOK,
 ) -> Subscription:
-    """Add a webhook. It hears of alerts raised, or changed, from now on.
+    """Add a subscriber. It hears of alerts raised, or changed, from now on.
 
     Whether its URL may be called at all is for the caller to say.
     """
@@ -62,6 +74,7 @@ def subscribe(
             environment=environment,
             least_severity=least_severity.value,
             cause=cause,
+            channel=channel.value,
             url=shown,
             sealed=sealed,
         )
@@ -72,14 +85,14 @@ def subscribe(
 
 
 def unsubscribe(engine: Engine, subscription_id: str) -> bool:
-    """Remove a webhook with the deliveries that wait for it; False when there is none with this id."""
+    """Remove a subscriber with the deliveries that wait for it; False when there is none with this id."""
     with transaction(engine) as connection:
         gone = connection.execute(delete(subscriptions).where(subscriptions.c.subscription_id == subscription_id))
         return gone.rowcount == 1
 
 
 def find_subscriptions(engine: Engine, *, tenant: str | None = None) -> list[Subscription]:
-    """All webhooks, or one tenant's, oldest first."""
+    """All subscribers, or one tenant's, oldest first."""
     query = select(subscriptions).order_by(subscriptions.c.created_at, subscriptions.c.subscription_id)
     if tenant is not None:
         query = query.where(subscriptions.c.tenant == tenant)
@@ -88,7 +101,7 @@ def find_subscriptions(engine: Engine, *, tenant: str | None = None) -> list[Sub
 
 
 def reseal(engine: Engine, subscription: Subscription, *, shown: str, sealed: bytes) -> None:
-    """Keep a webhook's destination under another seal, and nothing of it in plain text."""
+    """Keep a subscriber's destination under another seal, and nothing of it in plain text."""
     change = update(subscriptions).where(subscriptions.c.subscription_id == subscription.subscription_id)
     with transaction(engine) as connection:
         connection.execute(change.values(url=shown, secret=None, sealed=sealed))
@@ -104,6 +117,7 @@ def to_subscription(row: Mapping[Any, Any]) -> Subscription:
         environment=row[columns.environment],
         least_severity=Severity(row[columns.least_severity]),
         cause=row[columns.cause],
+        channel=Channel(row[columns.channel]),
         shown=row[columns.url] if row[columns.sealed] else "(not sealed yet)",
         sealed=row[columns.sealed],
         plain=None if row[columns.sealed] else (row[columns.url], row[columns.secret]),

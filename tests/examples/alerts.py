@@ -6,9 +6,10 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from monitor.alerts.sealing import Destination, Sealer
+from monitor.alerts.services import is_service
 from monitor.domain.alert import Alarm, Alert, AlertState, Direction, Severity
 from monitor.domain.lifecycle import LifeCycle
-from monitor.storage.subscriptions import Subscription, subscribe
+from monitor.storage.subscriptions import Channel, Subscription, subscribe
 from tests.examples.assessments import NOON, VERSION, trace
 
 RULES = LifeCycle(pending=0, flap_window=3600, flap_reopenings=2, renotify=14_400, critical_ratio=2)
@@ -38,6 +39,7 @@ def subscribed(
         environment=environment,
         least_severity=least_severity,
         cause=cause,
+        channel=Channel.SERVICE if is_service(url) else Channel.WEBHOOK,
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, delete, func, insert, select, update
 
 from monitor.alerts.sealing import Destination, Sealer, new_key
+from monitor.alerts.services import Services
 from monitor.alerts.webhook import MAX_ANSWER_BYTES, Webhook, signature
 from monitor.config import AlertSettings, DriftSettings, KafkaSettings
 from monitor.domain.alert import Alert, AlertState
@@ -31,6 +33,7 @@ from monitor.storage.drift_store import closed_minutes, load_states
 from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.live_segments import live_segments
+from monitor.storage.outbox import find_deliveries
 from monitor.storage.subscriptions import find_subscriptions, subscribe
 from monitor.storage.tables import alerts, drift_states, outbox, rollups, subscriptions
 from monitor.streaming.producer import Producer
@@ -39,6 +42,7 @@ from tests.examples.assessments import NOON, assessment
 from tests.support.heard import Heard
 from tests.support.receivers import Receiver, address_of, bound, serving
 from tests.support.topic_reader import read_all
+from tests.support.webhooks import HoldingReceiver
 
 DRIFT = DriftSettings(baseline_verdicts=300, allowed_lateness_seconds=0)
 ALERTS = AlertSettings(allow_private_targets=True, encryption_keys=KEYS, deadline_seconds=2, poll_seconds=0.05)
@@ -169,10 +173,13 @@ def test_a_rise_becomes_one_alert_with_event_and_metrics(engine: Engine, risen: 
     assert event.log_record.attributes["groundwatch.alert.id"] == alert.alert_id
     metrics = heard.metrics()
     assert [value for _, value in metrics["groundwatch.alerts"]] == [1]
-    rates = {
-        attributes["groundwatch.service"]: value for attributes, value in metrics["groundwatch.hallucination.rate"]
-    }
-    assert rates["help-desk"] > 0.2 > rates["other"]
+    evidence, threshold = (
+        {attributes["groundwatch.service"]: value for attributes, value in metrics[f"groundwatch.drift.{name}"]}
+        for name in ("evidence", "threshold")
+    )
+    assert set(evidence) == {"help-desk", "other"}
+    assert threshold["other"] == pytest.approx(math.log(alert.average_run_length))
+    assert evidence["other"] < threshold["other"]
 
 
 def test_nothing_is_folded_twice(engine: Engine, risen: None) -> None:
@@ -324,6 +331,7 @@ async def _deliver(
             engine=engine,
             producer=producer,
             webhook=webhook,
+            services=Services(allow_private=settings.allow_private_targets, deadline_seconds=settings.deadline_seconds),
             topic=topic,
             settings=settings,
             instruments=heard.telemetry.instruments,
@@ -345,6 +353,23 @@ def outcomes(engine: Engine) -> dict[str, str]:
 
 def settled(states: dict[str, str]) -> bool:
     return "waiting" not in states.values()
+
+
+def test_people_read_of_an_alert_by_a_service(engine: Engine, ledger: Ledger, deliver: Callable[..., Heard]) -> None:
+    with HoldingReceiver.serving(200) as chat:
+        url = f"mmost://127.0.0.1:{chat.server_address[1]}/3ccdd113474722377935511fc85d3dd4"
+        by_chat = subscribed(engine, tenant="city", url=url)
+        to_nobody = subscribed(engine, tenant="city", url="mmost://127.0.0.1/")
+        ledger.record(verdicts(*QUIET_THEN_RISE))
+        (alert,) = watch(engine).step().alerts
+        deliver(settled)
+    states = outcomes(engine)
+    assert (states[by_chat.subscription_id], states[to_nobody.subscription_id]) == ("delivered", "dead")
+    ((_, body),) = chat.taken
+    assert f"drift explain {alert.alert_id}" in body.decode()
+    shown = {one.shown: one.error for one in find_deliveries(engine)}
+    assert shown.keys() == {"kafka", "mmost://127.0.0.1/…"}
+    assert "3ccdd113" not in str(shown)
 
 
 def test_an_alert_reaches_kafka_and_its_webhook_signed(
@@ -454,7 +479,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_others(
         ("http://169.254.169.254/latest/meta-data", "not a public address"),
         ("http://[::1]/", "not a public address"),
         ("http://localhost/hook", "not a public address"),
-        ("ftp://example.org/", "http or https"),
+        ("ftp://example.org/", "no service"),
     ],
 )
 def test_a_target_that_is_not_allowed_is_dead_at_once(

@@ -25,6 +25,7 @@ from monitor.storage.subscriptions import find_subscriptions
 from monitor.storage.tables import alert_transitions, outbox, subscriptions
 from tests.examples.alerts import KEYS, alert, subscribed
 from tests.support.receivers import Receiver, serving
+from tests.support.webhooks import HoldingReceiver
 
 
 @pytest.fixture
@@ -223,3 +224,28 @@ def test_a_subscription_to_one_cause(app: typer.Typer, engine: Engine) -> None:
     assert invoke(app, "subscribe", "https://example.org/", "--cause", "prompt_version=a=b").exit_code == 0
     (listed,) = [json.loads(line) for line in invoke(app, "subscriptions", "--json").stdout.splitlines()]
     assert listed["cause"] == "prompt_version=a=b"
+
+
+def test_a_service_can_be_subscribed_and_tried_and_its_token_is_not_shown(
+    app: typer.Typer, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "3ccdd113474722377935511fc85d3dd4"
+    with HoldingReceiver.serving(200) as chat:
+        url = f"mmost://127.0.0.1:{chat.server_address[1]}/{token}"
+        monkeypatch.setenv("GROUNDWATCH_ALERTS__ALLOW_PRIVATE_TARGETS", "true")
+        subscription_id = invoke(app, "subscribe", url, "--tenant", "city").stdout.strip()
+        tried = invoke(app, "test", subscription_id)
+    assert tried.stdout == "mmost://127.0.0.1/… took it\n"
+    ((_, body),) = chat.taken
+    assert "Test: [critical] city/example-service/production makes things up more often" in body.decode()
+    listed = json.loads(invoke(app, "subscriptions", "--json").stdout)
+    assert (listed["channel"], listed["to"]) == ("service", "mmost://127.0.0.1/…")
+    with transaction(engine) as connection:
+        assert token not in str(connection.execute(select(subscriptions)).all())
+
+
+@pytest.mark.parametrize("url", ["syslog://", "slack://a/b/c?template=/etc/passwd", "exec://rm"])
+def test_a_service_that_could_do_harm_is_refused_at_once(app: typer.Typer, url: str) -> None:
+    refused = CliRunner().invoke(app, ["alerts", "subscribe", url])
+    assert isinstance(refused.exception, TargetRefused)
+    assert invoke(app, "subscriptions", "--json").stdout == ""

@@ -10,10 +10,11 @@ HOLD_SECONDS = 120.0
 
 
 class HoldingReceiver(ThreadingHTTPServer):
-    """Takes every POST at once; answers 204 while `answering` is set, and otherwise when it is set again."""
+    """Takes every POST at once; answers while `answering` is set, and otherwise when it is set again."""
 
-    def __init__(self) -> None:
+    def __init__(self, status: int = 204) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.status = status
         self.taken: list[tuple[dict[str, str], bytes]] = []
         self.answering = threading.Event()
         self.answering.set()
@@ -27,8 +28,8 @@ class HoldingReceiver(ThreadingHTTPServer):
 
     @classmethod
     @contextmanager
-    def serving(cls) -> Iterator[Self]:
-        with cls() as receiver:
+    def serving(cls, status: int = 204) -> Iterator[Self]:
+        with cls(status) as receiver:
             thread = threading.Thread(target=receiver.serve_forever)
             thread.start()
             try:
@@ -46,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.taken.append(({name.lower(): value for name, value in self.headers.items()}, body))
         self.server.answering.wait(HOLD_SECONDS)
-        self.send_response(204)
+        self.send_response(self.server.status)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:

@@ -109,8 +109,10 @@ subscriptions = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("least_severity", Text, nullable=False, server_default=text("'warning'")),
     Column("cause", Text),
+    Column("channel", Text, nullable=False, server_default=text("'webhook'")),
     one_of("least_severity", ("warning", "critical"), "least_severity"),
-    comment="Webhooks: who wants to hear of alerts on which segments; null matches all.",
+    one_of("channel", ("webhook", "service"), "channel"),
+    comment="Webhooks and services: who wants to hear of alerts on which segments; null matches all.",
 )
 
 silences = Table(
@@ -146,9 +148,9 @@ outbox = Table(
     Column("last_error", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     moment("finished_at", nullable=True),
-    one_of("channel", ("kafka", "webhook"), "channel"),
+    one_of("channel", ("kafka", "webhook", "service"), "channel"),
     one_of("state", ("waiting", "delivered", "superseded", "dead"), "state"),
-    CheckConstraint("(channel = 'webhook') = (subscription_id is not null)", name="webhook_has_subscription"),
+    CheckConstraint("(channel = 'kafka') = (subscription_id is null)", name="kafka_has_no_subscription"),
     Index("ix_outbox_open", "next_at", "id", postgresql_where=text("state = 'waiting'")),
     comment="Deliveries still to be made, written in the transaction that raised the alert.",
     postgresql_with=UPDATED_IN_PLACE,
