@@ -39,6 +39,8 @@ def message_of(alert: Mapping[str, Any]) -> Message:
     """
     alarm, segment = alert["alarm"], alert["segment"]
     name = "/".join(_name(segment[part]) for part in ("tenant", "service", "environment"))
+    if part := alert.get("part"):
+        name += f" ({_name(part['dimension'])}={_name(part['value'])})"
     shown = f"{alarm['rate_before']:.1%} to {alarm['rate_after']:.1%}"
     state = str(alert["state"])
     severity = _name(alert.get("severity", "warning"))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from monitor.cli.console import plain_table, wide_console
+from monitor.cli.console import plain_table, printable, wide_console
 from monitor.cli.ledger import ledger
 from monitor.domain.alert import Alert, AlertState
 from monitor.domain.errors import InvalidInput
@@ -43,7 +43,7 @@ def list_(
             alert.alert_id,
             alert.state.value,
             alert.severity.value,
-            str(alert.segment),
+            printable(alert.subject),
             f"{alarm.event_time:%Y-%m-%d %H:%M}",
             f"{alarm.change_at:%Y-%m-%d %H:%M}",
             f"{alarm.rate_before:.1%}",
@@ -75,7 +75,7 @@ def show(
     table = plain_table(["at", "state", "by"], [])
     table.add_column("note", overflow="fold")
     for step in history.transitions:
-        table.add_row(f"{step.at:%Y-%m-%d %H:%M:%S}", _moved(step), step.actor, step.note)
+        table.add_row(f"{step.at:%Y-%m-%d %H:%M:%S}", _moved(step), printable(step.actor), printable(step.note))
     wide_console().print(table, markup=False)
 
 
@@ -90,7 +90,8 @@ def _headline(history: AlertHistory) -> str:
     silenced = ", silenced" if history.silenced else ""
     reopened = f", reopened {alert.reopened} times" if alert.reopened else ""
     return (
-        f"{alert.alert_id}: {alert.segment}, {alert.severity.value}, {alert.state.value}{silenced}{reopened}\n"
+        f"{alert.alert_id}: {printable(alert.subject)}, "
+        f"{alert.severity.value}, {alert.state.value}{silenced}{reopened}\n"
         f"{alert.alarm.rate_before:.1%} before, {alert.alarm.rate_after:.1%} since "
         f"{alert.alarm.change_at:%Y-%m-%d %H:%M}, judged by {alert.judge_version}\n"
     )

@@ -49,8 +49,8 @@ def explain_alert(
         key = SegmentKey(segment=alert.segment, evaluator=alert.evaluator, judge_version=alert.judge_version)
         stored = as_raised or alert.state is AlertState.RESOLVED
         until = alert.alarm.event_time if stored else newest_minute(engine, key) or alert.alarm.event_time
-        explanation = alert.explanation if stored else explain(engine, key, alert.alarm, until=until)
-        rates = course(engine, key, alert.alarm, until=until)
+        explanation = alert.explanation if stored else explain(engine, key, alert.alarm, until=until, part=alert.part)
+        rates = course(engine, key, alert.alarm, until=until, part=alert.part)
         ids = [example.trace_id for example in explanation.examples]
         excerpts = read_excerpts(engine, alert.segment.tenant, ids, characters=_EXCERPT)
     if as_json:
@@ -83,7 +83,7 @@ def _print_head(console: Console, alert: Alert) -> None:
     since = f"{alarm.change_at:%Y-%m-%d %H:%M} UTC"
     if alarm.change_earliest and alarm.change_latest:
         since += f" ({alarm.change_earliest:%H:%M} to {alarm.change_latest:%H:%M})"
-    _say(console, f"{alert.segment}: {alarm.rate_before:.1%} → {alarm.rate_after:.1%} since {since}", "bold")
+    _say(console, f"{alert.subject}: {alarm.rate_before:.1%} → {alarm.rate_after:.1%} since {since}", "bold")
     _say(console, f"alert {alert.alert_id}, {alert.state.value}; evaluator {alert.evaluator}, {alert.judge_version}")
     _say(
         console,

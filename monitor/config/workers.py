@@ -51,6 +51,8 @@ class DriftSettings(Section):
     """Compare each hour of the day (UTC), weekends apart if `weekly`, with its like; a baseline then spans a period."""
     dimensions: Dimensions = ("generator_model", "prompt_version")
     """Marks of a trace by which a rise is explained: these two, or names of tags; values are cut at 200 characters."""
+    watched_slices: Annotated[int, Field(ge=0, le=200)] = 20
+    """Slices of a segment, by dimension and value, that are watched by themselves, the first ones; 0 watches none."""
     confirm_with: Annotated[int, Field(ge=0, le=1000)] = 60
     """Flagged answers from before a rise, and as many from after it, that the pool is asked to confirm; 0 asks none."""
     confirm_within_seconds: Seconds = 3600.0

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from monitor.domain.confirmation import Confirmation
 from monitor.domain.explanation import Explanation
-from monitor.domain.trace import Segment, hold_utc
+from monitor.domain.trace import Segment, Slice, hold_utc
 
 
 class AlertState(StrEnum):
@@ -74,12 +74,13 @@ class Alarm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
-    """One rise of one segment under one judge version, with its state.
+    """One rise of one segment, or of a slice of it, under one judge version, with its state.
 
     Attributes:
         alarm: what the detector saw; `rate_after` follows a rate that rises again while the alert is open.
         raised_at: when the alarm that opened it was raised, by the drift worker's clock.
         severity: by how often the rate before goes into the rate after.
+        part: the slice whose rate rose; None for that of the whole segment.
         reopened: how often it fired again soon after it was resolved.
         confirmation: None where no stronger judge is asked.
     """
@@ -93,9 +94,15 @@ class Alert:
     raised_at: datetime
     average_run_length: float
     severity: Severity = Severity.WARNING
+    part: Slice | None = None
     reopened: int = 0
     explanation: Explanation = field(default_factory=Explanation)
     confirmation: Confirmation | None = None
 
     def __post_init__(self) -> None:
         hold_utc(self, "raised_at")
+
+    @property
+    def subject(self) -> str:
+        """What it is about, for people."""
+        return f"{self.segment} {self.part}" if self.part else str(self.segment)

@@ -50,6 +50,17 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Slice:
+    """A part of a segment's traffic: the traces with one value of one dimension, such as `prompt_version=v7`."""
+
+    dimension: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.dimension}={self.value}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
     """One answered question. `(tenant, trace_id)` is its identity; `event_time` is when it was answered."""
 

@@ -49,10 +49,10 @@ class Confirming:
         before, after = read_samples(self._engine, alert.alert_id)
         if before.open + after.open and self._clock() < alert.raised_at + self._within:
             return None
-        whole = count_slices(self._engine, change).whole
+        counted = count_slices(self._engine, change).of(alert.part)
         said = confirm(
-            _agreement(before, Share(hits=whole.hallucinated_before, n=whole.before)),
-            _agreement(after, Share(hits=whole.hallucinated_after, n=whole.after)),
+            _agreement(before, Share(hits=counted.hallucinated_before, n=counted.before)),
+            _agreement(after, Share(hits=counted.hallucinated_after, n=counted.after)),
         )
         logger.warning("an alert is %s", said.state.value, extra={"alert": alert.alert_id, "heard": said.heard})
         return conclude(self._engine, alert.alert_id, said, at=self._clock(), note=in_words(said))

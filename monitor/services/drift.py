@@ -1,8 +1,8 @@
 """The drift worker's work: closed minutes in, detector states, alerts and their deliveries out, all or nothing.
 
-Each segment under each judge version has a detector of its own. What it folded, what it now remembers and what
-it raised are kept in one transaction, so a crash at any moment repeats the fold with the same outcome: detectors
-are deterministic, and an alert's id follows from what raised it.
+Each segment under each judge version has a detector of its own, and so have its slices. What they folded, what they
+now remember and what they raised are kept in one transaction, so a crash at any moment repeats the fold with the same
+outcome: detectors are deterministic, and an alert's id follows from what raised it.
 """
 
 import hashlib
@@ -19,20 +19,24 @@ from monitor.domain.confirmation import Confirmation
 from monitor.domain.errors import LedgerUnavailable
 from monitor.domain.explanation import Explanation
 from monitor.domain.lifecycle import severity_of
+from monitor.domain.trace import Slice
 from monitor.drift.detector import RateDetector
 from monitor.drift.rhythm import SURELY
 from monitor.drift.seasons import Seasons
 from monitor.services.confirming import Confirming
 from monitor.services.explaining import Explaining, explain
 from monitor.services.run_lengths import RunLengths
+from monitor.services.slice_watch import Plan, SliceDetectors
 from monitor.services.stopping import Stop
 from monitor.storage.accounting import accounting
 from monitor.storage.drift_store import (
     ClosedMinute,
     DetectorState,
     SegmentKey,
+    SliceChanges,
     closed_minutes,
     late_verdicts,
+    load_slice_states,
     load_states,
     save_fold,
 )
@@ -81,13 +85,21 @@ class DriftWatch:
         self._telemetry = telemetry
         self._rules = life_cycle(settings, alerts)
         self._clock = clock
-        self._run_lengths = RunLengths(engine, budget=settings.average_run_length)
+        self._plan = Plan(
+            average_run_length=settings.average_run_length,
+            baseline_verdicts=settings.baseline_verdicts,
+            seasons=settings.seasons,
+        )
+        self._most_slices = settings.watched_slices
+        dimensions = len(settings.dimensions) if settings.watched_slices else 0
+        self._run_lengths = RunLengths(engine, budget=settings.average_run_length, dimensions=dimensions)
         self._explaining = Explaining(engine, clock=clock)
         self._confirming: Confirming | None = None
         if pool and settings.confirm_with:
             within = timedelta(seconds=settings.confirm_within_seconds)
             self._confirming = Confirming(engine, per_side=settings.confirm_with, within=within, clock=clock)
         self._states: dict[SegmentKey, DetectorState] | None = None
+        self._slices: dict[SegmentKey, dict[Slice, DetectorState]] = {}
         self._late: dict[SegmentKey, int] | None = None
         self._rhythmic: set[SegmentKey] = set()
         self._steps = 0
@@ -133,6 +145,7 @@ class DriftWatch:
     def _fold_all(self, waiting: dict[SegmentKey, tuple[ClosedMinute, ...]]) -> Watched:
         if self._states is None:
             self._states = load_states(self._engine)
+            self._slices = load_slice_states(self._engine)
         done: list[ClosedMinute] = []
         alerts: list[Alert] = []
         conflicts = 0
@@ -157,68 +170,80 @@ class DriftWatch:
         self, key: SegmentKey, minutes: Sequence[ClosedMinute], states: dict[SegmentKey, DetectorState]
     ) -> list[Alert] | None:
         kept = states.get(key)
-        # A fresh copy each time: when saving fails, what is remembered here is still what the ledger has.
+        # Fresh copies each time: when saving fails, what is remembered here is still what the ledger has.
         detector = self._detector(key, kept)
-        alarms: list[Alarm] = []
+        slices = SliceDetectors(self._plan, most=self._most_slices, kept=self._slices.get(key, {}))
+        alarms: list[tuple[Slice | None, Alarm]] = []
         alerts: list[Alert] = []
         for minute in minutes:
-            detector.average_run_length = self._run_lengths.at(minute.minute)
+            run_length = self._run_lengths.at(minute.minute)
+            detector.average_run_length = run_length.segment
             alarm = detector.fold(minute.minute, minute.total, minute.hallucinated)
-            if alarm is None:
-                continue
-            alarms.append(alarm)
-            # A rate that fell below its baseline is good news, which nobody is woken for.
-            if alarm.direction is Direction.RISE or alarm.recovers:
-                alerts.append(self._alert(key, alarm, detector.average_run_length))
+            raised: list[tuple[Slice | None, Alarm]] = [(None, alarm)] if alarm else []
+            raised += slices.fold(minute, run_length=run_length.slice)
+            for part, alarm in raised:
+                # A rate that fell below its baseline is good news, which nobody is woken for.
+                if alarm.direction is Direction.RISE or alarm.recovers:
+                    alerts.append(self._alert(key, part, alarm, run_length.slice if part else run_length.segment))
+            alarms += raised
         state = detector.state()
         previous = kept.folded_through if kept else None
+        changes = SliceChanges(kept=slices.changed, forgotten=slices.dropped)
         changed = save_fold(
-            self._engine, key, minutes=minutes, state=state, previous=previous, rules=self._rules, alerts=alerts
+            self._engine,
+            key,
+            minutes=minutes,
+            state=state,
+            previous=previous,
+            rules=self._rules,
+            alerts=alerts,
+            slices=changes,
         )
         if changed is None:
             return None
         self._count_raised(alerts, changed)
         states[key] = DetectorState(state=state, folded_through=minutes[-1].minute)
+        self._remember_slices(key, changes)
         self._tell(key, detector, alarms, changed)
         return changed
 
-    def _detector(self, key: SegmentKey, kept: DetectorState | None) -> RateDetector:
-        fresh = RateDetector(
-            average_run_length=self._settings.average_run_length,
-            baseline_verdicts=self._settings.baseline_verdicts,
-            seasons=self._settings.seasons,
-        )
-        if kept is not None:
-            try:
-                detector = RateDetector.from_state(dict(kept.state))
-            except ValueError as error:
-                extra = {"segment": str(key.segment), "error": str(error)}
-                logger.warning("a detector of another release, a new baseline is learned", extra=extra)
-            else:
-                if _plan(detector) == _plan(fresh):
-                    return detector
-                logger.warning("drift settings changed, a new baseline is learned", extra={"segment": str(key.segment)})
-        return fresh
+    def _remember_slices(self, key: SegmentKey, changes: SliceChanges) -> None:
+        known = self._slices.setdefault(key, {})
+        for part in changes.forgotten:
+            known.pop(part, None)
+        known.update(changes.kept)
 
-    def _alert(self, key: SegmentKey, alarm: Alarm, run_length: float) -> Alert:
-        raised_by = "\x1f".join((*key.columns().values(), alarm.event_time.isoformat()))
+    def _detector(self, key: SegmentKey, kept: DetectorState | None) -> RateDetector:
+        if kept is None:
+            return self._plan.fresh()
+        detector = self._plan.resumed(kept.state)
+        if detector is None:
+            extra = {"segment": str(key.segment)}
+            logger.warning("another release or other drift settings: a new baseline is learned", extra=extra)
+            return self._plan.fresh()
+        return detector
+
+    def _alert(self, key: SegmentKey, part: Slice | None, alarm: Alarm, run_length: float) -> Alert:
+        parts = (part.dimension, part.value) if part else ()
+        raised_by = "\x1f".join((*key.columns().values(), *parts, alarm.event_time.isoformat()))
         return Alert(
             alert_id=hashlib.sha256(raised_by.encode()).hexdigest()[:24],
             segment=key.segment,
             evaluator=key.evaluator,
             judge_version=key.judge_version,
+            part=part,
             alarm=alarm,
             state=AlertState.PENDING if self._rules.pending else AlertState.FIRING,
             raised_at=self._clock(),
             average_run_length=run_length,
             severity=severity_of(alarm.rate_before, alarm.rate_after, self._rules),
-            explanation=Explanation() if alarm.recovers else self._explanation(key, alarm),
+            explanation=Explanation() if alarm.recovers else self._explanation(key, part, alarm),
             confirmation=None if alarm.recovers or self._confirming is None else Confirmation(),
         )
 
-    def _explanation(self, key: SegmentKey, alarm: Alarm) -> Explanation:
+    def _explanation(self, key: SegmentKey, part: Slice | None, alarm: Alarm) -> Explanation:
         try:
-            return explain(self._engine, key, alarm)
+            return explain(self._engine, key, alarm, part=part)
         except LedgerUnavailable as error:
             # An alert that waits for its reasons is late. They are looked for again.
             logger.warning("an alert is raised unexplained", extra={"segment": str(key.segment), "error": str(error)})
@@ -235,7 +260,7 @@ class DriftWatch:
         self,
         key: SegmentKey,
         detector: RateDetector,
-        alarms: Sequence[Alarm],
+        alarms: Sequence[tuple[Slice | None, Alarm]],
         changed: Sequence[Alert],
     ) -> None:
         instruments = self._telemetry.instruments
@@ -243,10 +268,11 @@ class DriftWatch:
         if detector.evidence is not None:
             threshold = math.log(detector.average_run_length)
             instruments.evidence(key.segment, detector.evidence, threshold=threshold)
-        for alarm in alarms:
+        for part, alarm in alarms:
+            of = {"segment": str(key.segment), **({"slice": str(part)} if part else {})}
             logger.warning(
                 "hallucination rate rose" if alarm.direction is Direction.RISE else "hallucination rate fell",
-                extra={"segment": str(key.segment), "before": alarm.rate_before, "after": alarm.rate_after},
+                extra={**of, "before": alarm.rate_before, "after": alarm.rate_after},
             )
         for alert in changed:
             self._telemetry.alerts.emit(alert, at=self._clock())
@@ -269,7 +295,3 @@ class DriftWatch:
                 if (more := count - self._late.get(key, 0)) > 0:
                     self._telemetry.instruments.late_verdicts(key.segment, more)
         self._late = counted
-
-
-def _plan(detector: RateDetector) -> tuple[int, Seasons]:
-    return detector.baseline_verdicts, detector.seasons

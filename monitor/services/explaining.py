@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from monitor.domain.alert import Alarm, Alert
 from monitor.domain.explanation import Explanation
+from monitor.domain.trace import Slice
 from monitor.drift.causes import causes, share_of_look
 from monitor.storage.drift_store import SegmentKey
 from monitor.storage.engine import LedgerEngine
@@ -45,11 +46,11 @@ class Explaining:
     def _look(self, alert: Alert) -> Alert | None:
         seen = alert.explanation.looks
         until = newest_minute(self._engine, key_of(alert)) or alert.alarm.event_time
-        counted = count_slices(self._engine, _change(key_of(alert), alert.alarm, until))
-        doublings = int(math.log2(max(counted.whole.after / max(alert.alarm.delay_verdicts, 1), 1)))
+        counted = count_slices(self._engine, _change(key_of(alert), alert.alarm, until)).of(alert.part)
+        doublings = int(math.log2(max(counted.after / max(alert.alarm.delay_verdicts, 1), 1)))
         if doublings < seen:
             return None
-        found = explain(self._engine, key_of(alert), alert.alarm, until=until, look=seen)
+        found = explain(self._engine, key_of(alert), alert.alarm, until=until, look=seen, part=alert.part)
         named = ", ".join(f"{cause.dimension} = {cause.value}" for cause in found.causes)
         text = f"explained by {named}" if named else ""
         found = replace(found, looks=doublings + 1)
@@ -57,7 +58,13 @@ class Explaining:
 
 
 def explain(
-    engine: LedgerEngine, key: SegmentKey, alarm: Alarm, *, until: datetime | None = None, look: int = 0
+    engine: LedgerEngine,
+    key: SegmentKey,
+    alarm: Alarm,
+    *,
+    until: datetime | None = None,
+    look: int = 0,
+    part: Slice | None = None,
 ) -> Explanation:
     """What the ledger says about a rise now.
 
@@ -67,6 +74,7 @@ def explain(
         alarm: the rise.
         until: the last minute that counts; that of the alarm when absent.
         look: how often it was asked before, of the same alarm.
+        part: the slice whose rate rose, where it was one's: examples are its own unless another explains more.
 
     Raises:
         LedgerUnavailable: Postgres is away or not migrated.
@@ -74,8 +82,8 @@ def explain(
     change = _change(key, alarm, until or alarm.event_time)
     counted = count_slices(engine, change)
     named = tuple(causes(counted.whole, counted.slices, significant=share_of_look(look)))
-    part = (named[0].dimension, named[0].value) if named else None
-    return Explanation(causes=named, examples=clearest_examples(engine, change, part=part), looks=look + 1)
+    clearest = Slice(dimension=named[0].dimension, value=named[0].value) if named else part
+    return Explanation(causes=named, examples=clearest_examples(engine, change, part=clearest), looks=look + 1)
 
 
 def key_of(alert: Alert) -> SegmentKey:
@@ -85,14 +93,16 @@ def key_of(alert: Alert) -> SegmentKey:
 
 def change_of(alert: Alert) -> Change:
     """The minutes that an alert was raised on, with those before that they are compared with."""
-    return _change(key_of(alert), alert.alarm, alert.alarm.event_time)
+    return replace(_change(key_of(alert), alert.alarm, alert.alarm.event_time), part=alert.part)
 
 
 def _change(key: SegmentKey, alarm: Alarm, until: datetime) -> Change:
     return Change(key=key, since=alarm.change_at - BEFORE, at=alarm.change_at, until=until)
 
 
-def course(engine: LedgerEngine, key: SegmentKey, alarm: Alarm, *, until: datetime) -> tuple[Course, ...]:
+def course(
+    engine: LedgerEngine, key: SegmentKey, alarm: Alarm, *, until: datetime, part: Slice | None = None
+) -> tuple[Course, ...]:
     """The rate around a change, in a dozen steps before it and at most a dozen since.
 
     Raises:
@@ -101,4 +111,4 @@ def course(engine: LedgerEngine, key: SegmentKey, alarm: Alarm, *, until: dateti
     changed = alarm.change_at.replace(second=0, microsecond=0)
     minutes = math.ceil(max(until - changed, _MINUTE) / _MINUTE / STEPS)
     step = min(timedelta(minutes=minutes), LONGEST_STEP)
-    return rate_course(engine, key, since=changed - STEPS * step, until=changed + STEPS * step, step=step)
+    return rate_course(engine, key, since=changed - STEPS * step, until=changed + STEPS * step, step=step, part=part)

@@ -10,7 +10,7 @@ from monitor.domain.alert import Alarm, Alert, AlertState, Direction, Severity
 from monitor.domain.confirmation import Confirmation
 from monitor.domain.explanation import Explanation
 from monitor.domain.lifecycle import Change, Standing
-from monitor.domain.trace import Segment
+from monitor.domain.trace import Segment, Slice
 from monitor.storage.outbox import enqueue
 from monitor.storage.rows import storable
 from monitor.storage.silences import silenced_now
@@ -110,6 +110,11 @@ def alarm_columns(alarm: Alarm) -> dict[str, Any]:
     }
 
 
+def part_columns(part: Slice | None) -> dict[str, Any]:
+    """The columns of `alerts` that say which slice it is about."""
+    return {"dimension": part.dimension if part else None, "value": part.value if part else None}
+
+
 def known_columns(alert: Alert) -> dict[str, Any]:
     """The columns of `alerts` that say what was found out about it."""
     # SQL's null, not JSON's: what was never asked is not there.
@@ -140,6 +145,7 @@ def to_alert(row: Row[Any]) -> Alert:
         raised_at=row.raised_at,
         average_run_length=row.average_run_length,
         severity=Severity(row.severity),
+        part=None if row.dimension is None else Slice(dimension=row.dimension, value=row.value),
         reopened=row.reopened,
         explanation=_EXPLANATION.validate_python(row.explanation or {}),
         confirmation=None if row.confirmation is None else _CONFIRMATION.validate_python(row.confirmation),

@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, select
+from sqlalchemy import Connection, Engine, Row, and_, delete, insert, select
+from sqlalchemy.sql.elements import ColumnElement
 
 from monitor.domain.alert import Alert, AlertState, Severity
+from monitor.domain.confirmation import ConfirmationState
 from monitor.domain.lifecycle import Change, LifeCycle, Rise, moved, opened, reopened, rise_of, severity_of, worsened
+from monitor.domain.trace import Slice
 from monitor.storage.alert_rows import (
     DRIFT,
     alarm_columns,
@@ -16,6 +19,7 @@ from monitor.storage.alert_rows import (
     apply_change,
     known_columns,
     note,
+    part_columns,
     standing_columns,
     standing_of,
     to_alert,
@@ -52,7 +56,7 @@ class AlertHistory:
     transitions: tuple[Transition, ...]
 
 
-def take_alarm(connection: Connection, alert: Alert, rules: LifeCycle) -> Alert:
+def take_alarm(connection: Connection, alert: Alert, rules: LifeCycle) -> Alert | None:
     """Make of an alarm what it is, in the caller's transaction: a new alert, or more of the one that there is.
 
     Args:
@@ -61,8 +65,11 @@ def take_alarm(connection: Connection, alert: Alert, rules: LifeCycle) -> Alert:
         rules: of this installation.
 
     Returns:
-        The alert that the alarm belongs to, as it now stands.
+        The alert that the alarm belongs to, as it now stands; None where the alarm only adds a note to one.
     """
+    wider = _open_beside(connection, alert)
+    if wider is not None:
+        return _join(connection, wider, alert)
     last = _last_alike(connection, alert)
     state, resolved_at = (AlertState(last.state), last.resolved_at) if last else (None, None)
     rise = rise_of(state, resolved_at, alert.alarm.event_time, rules)
@@ -94,6 +101,7 @@ def raise_alert(connection: Connection, alert: Alert) -> None:
             average_run_length=alert.average_run_length,
             raised_at=alert.raised_at,
             **alarm_columns(alert.alarm),
+            **part_columns(alert.part),
             **known_columns(alert),
             **timeless,
         )
@@ -126,7 +134,7 @@ def change_state(
 
 
 def resolve_recovered(connection: Connection, like: Alert, *, at: datetime, note: str) -> list[Alert]:
-    """Resolve the open alerts of the same segment, evaluator and judge version, in the caller's transaction.
+    """Resolve the open alerts of the same segment or slice, evaluator and judge version, in the caller's transaction.
 
     Args:
         connection: in a transaction.
@@ -134,7 +142,7 @@ def resolve_recovered(connection: Connection, like: Alert, *, at: datetime, note
         at: by the worker's clock.
         note: what the transition says.
     """
-    query = alerts_now().where(*_alike(like), alerts.c.state != AlertState.RESOLVED.value)
+    query = alerts_now().where(*_alike(like), _of_part(like.part), alerts.c.state != AlertState.RESOLVED.value)
     found = connection.execute(query.order_by(alerts.c.alert_id).with_for_update(of=alerts)).all()
     back = like.alarm.event_time
     return [
@@ -231,10 +239,64 @@ def _reopen(connection: Connection, row: Row[Any], alarmed: Alert, rules: LifeCy
     return alert
 
 
+def _join(connection: Connection, row: Row[Any], alarmed: Alert) -> Alert | None:
+    """More of what an open alert of the same segment tells: noted, and told only where it makes it critical.
+
+    The alert of a slice becomes the segment's where all of it rose: it ends when all of it is back.
+    """
+    worse = alarmed.severity is Severity.CRITICAL and row.severity != Severity.CRITICAL.value
+    standing = standing_of(row)
+    change = worsened(standing, now=row.now, silenced=row.silenced) if worse else Change.none(standing)
+    values: dict[str, Any] = {"severity": alarmed.severity.value} if worse else {}
+    if alarmed.part is None:
+        values |= _widened(connection, row, alarmed)
+    alert = apply_change(connection, row, change, **values)
+    alarm = alarmed.alarm
+    text = f"{alarmed.part or 'all of it'} rose, too, from {alarm.rate_before:.1%} to {alarm.rate_after:.1%}"
+    note(connection, alert, before=change.before, at=alarmed.raised_at, actor=DRIFT, text=text, evidence=alarm.evidence)
+    return alert if values else None
+
+
+def _widened(connection: Connection, row: Row[Any], alarmed: Alert) -> dict[str, Any]:
+    """The columns of a slice's alert that becomes its segment's. What the pool said stays, not what it is asked."""
+    known = to_alert(row)
+    confirmation = known.confirmation
+    if confirmation is None or confirmation.state is ConfirmationState.PENDING:
+        connection.execute(delete(confirmation_samples).where(confirmation_samples.c.alert_id == row.alert_id))
+        confirmation = alarmed.confirmation
+    explanation = alarmed.explanation if alarmed.explanation.causes else known.explanation
+    widened = replace(alarmed, explanation=explanation, confirmation=confirmation)
+    return alarm_columns(alarmed.alarm) | part_columns(None) | known_columns(widened)
+
+
+def _open_beside(connection: Connection, like: Alert) -> Row[Any] | None:
+    """An open alert of the same segment that this alarm belongs to, though it is not of the same part.
+
+    A whole and its slices are one thing; so are slices of different dimensions, which share traffic. Two values of one
+    dimension share none: each has an alert of its own.
+    """
+    query = alerts_now().where(*_alike(like), alerts.c.state != AlertState.RESOLVED.value)
+    rows = connection.execute(query.order_by(alerts.c.raised_at, alerts.c.alert_id).with_for_update(of=alerts)).all()
+    if any((row.dimension, row.value) == _names(like.part) for row in rows):
+        return None
+    near = (row for row in rows if like.part is None or row.dimension != like.part.dimension)
+    return next(near, None)
+
+
+def _names(part: Slice | None) -> tuple[str | None, str | None]:
+    return (part.dimension, part.value) if part else (None, None)
+
+
+def _of_part(part: Slice | None) -> ColumnElement[bool]:
+    if part is None:
+        return alerts.c.dimension.is_(None)
+    return and_(alerts.c.dimension == part.dimension, alerts.c.value == part.value)
+
+
 def _last_alike(connection: Connection, like: Alert) -> Row[Any] | None:
     is_open = alerts.c.state != AlertState.RESOLVED.value
     order = (is_open.desc(), alerts.c.resolved_at.desc().nulls_last(), alerts.c.raised_at.desc(), alerts.c.alert_id)
-    query = alerts_now().where(*_alike(like)).order_by(*order).limit(1).with_for_update(of=alerts)
+    query = alerts_now().where(*_alike(like), _of_part(like.part)).order_by(*order).limit(1).with_for_update(of=alerts)
     return connection.execute(query).one_or_none()
 
 

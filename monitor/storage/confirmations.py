@@ -20,7 +20,7 @@ from monitor.storage.engine import retry_conflicts, snapshot, transaction
 from monitor.storage.findings import keep_confirmation
 from monitor.storage.rebuilding import rebuild
 from monitor.storage.rows import storable
-from monitor.storage.slices import Change
+from monitor.storage.slices import Change, in_slice
 from monitor.storage.tables import alerts, confirmation_samples, escalations, judgements, judges, verdicts
 from monitor.wire import encode_assessment
 
@@ -152,7 +152,7 @@ def _is_drawn(connection: Connection, alert_id: str) -> bool:
 
 def _draw(alert_id: str, change: Change, *, start: datetime, end: datetime, later: bool, limit: int) -> Select[Any]:
     said = verdicts.c
-    return (
+    drawn = (
         select(literal(alert_id), literal(later), *[said[name] for name in _KEY])
         .where(*[said[name] == value for name, value in change.key.columns().items()])
         .where(said.event_time >= start, said.event_time < end)
@@ -160,6 +160,7 @@ def _draw(alert_id: str, change: Change, *, start: datetime, end: datetime, late
         .order_by(func.md5(literal(alert_id) + said.trace_id))
         .limit(limit)
     )
+    return drawn if change.part is None else drawn.where(in_slice(change.part))
 
 
 def _escalate(connection: Connection, alert_id: str) -> None:

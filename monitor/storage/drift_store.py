@@ -5,22 +5,36 @@ they see. A minute is folded once. What arrives for it later is late: it counts 
 sees it, and `late_verdicts` says how many there are.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Table, and_, bindparam, func, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    RowMapping,
+    Subquery,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from monitor.domain.alert import Alert
 from monitor.domain.lifecycle import LifeCycle
-from monitor.domain.trace import Segment
+from monitor.domain.trace import Segment, Slice
 from monitor.storage.alerts import resolve_recovered, take_alarm
 from monitor.storage.engine import retry_conflicts, snapshot, transaction
-from monitor.storage.tables import drift_states, rollups
+from monitor.storage.tables import drift_states, rollups, slice_rollups, slice_states
 
 _MINUTE = timedelta(minutes=1)
 _KEY = ("tenant", "service", "environment", "evaluator", "judge_version")
@@ -52,6 +66,8 @@ class ClosedMinute:
     minute: datetime
     total: int
     hallucinated: int
+    slices: Mapping[Slice, tuple[int, int]] = field(default_factory=dict)
+    """Total and hallucinated of each part that is counted by itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,21 +100,42 @@ def closed_minutes(
         )
         .subquery()
     )
-    query = (
+    order = (*[unfolded.c[name] for name in _KEY], unfolded.c.minute)
+    closed = (
         select(unfolded)
         .where(unfolded.c.minute + (_MINUTE + lateness) <= func.least(unfolded.c.newest, func.now()))
-        .order_by(*[unfolded.c[name] for name in _KEY], unfolded.c.minute)
+        .order_by(*order)
         .limit(limit)
     )
     with snapshot(engine) as connection:
-        rows = connection.execute(query).mappings().all()
+        rows = connection.execute(closed).mappings().all()
+        slices = _slices(connection, closed.subquery())
     return {
         key: tuple(
-            ClosedMinute(minute=row["minute"], total=row["first_total"], hallucinated=row["first_hallucinated"])
+            ClosedMinute(
+                minute=row["minute"],
+                total=row["first_total"],
+                hallucinated=row["first_hallucinated"],
+                slices=slices.get((key, row["minute"]), {}),
+            )
             for row in minutes
         )
         for key, minutes in groupby(rows, key=_key)
     }
+
+
+def _slices(
+    connection: Connection, closed: Subquery
+) -> dict[tuple[SegmentKey, datetime], dict[Slice, tuple[int, int]]]:
+    parts = slice_rollups.c
+    same = and_(*[parts[name] == closed.c[name] for name in (*_KEY, "minute")])
+    found: dict[tuple[SegmentKey, datetime], dict[Slice, tuple[int, int]]] = {}
+    query = select(slice_rollups).join(closed, same).where(parts.first_total > 0)
+    for row in connection.execute(query).mappings():
+        part = Slice(dimension=row["dimension"], value=row["value"])
+        counts = (row["first_total"], row["first_hallucinated"])
+        found.setdefault((_key(row), row["minute"]), {})[part] = counts
+    return found
 
 
 def load_states(engine: Engine) -> dict[SegmentKey, DetectorState]:
@@ -112,6 +149,29 @@ def load_states(engine: Engine) -> dict[SegmentKey, DetectorState]:
     return {_key(row): DetectorState(state=row["state"], folded_through=row["folded_through"]) for row in rows}
 
 
+def load_slice_states(engine: Engine) -> dict[SegmentKey, dict[Slice, DetectorState]]:
+    """Every slice's detector state, by segment.
+
+    Raises:
+        LedgerUnavailable: Postgres is away or not migrated.
+    """
+    found: dict[SegmentKey, dict[Slice, DetectorState]] = {}
+    with snapshot(engine) as connection:
+        for row in connection.execute(select(slice_states)).mappings():
+            part = Slice(dimension=row["dimension"], value=row["value"])
+            kept = DetectorState(state=row["state"], folded_through=row["folded_through"])
+            found.setdefault(_key(row), {})[part] = kept
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceChanges:
+    """What folding did to the detectors of slices: states to keep, and slices to forget."""
+
+    kept: Mapping[Slice, DetectorState] = field(default_factory=dict)
+    forgotten: Collection[Slice] = ()
+
+
 def save_fold(
     engine: Engine,
     key: SegmentKey,
@@ -121,6 +181,7 @@ def save_fold(
     previous: datetime | None,
     rules: LifeCycle,
     alerts: Sequence[Alert] = (),
+    slices: SliceChanges | None = None,
 ) -> list[Alert] | None:
     """Keep what folding these minutes came to, in one transaction: state, folded minutes, alerts, deliveries.
 
@@ -134,6 +195,7 @@ def save_fold(
         alerts: one for each alarm of these minutes, in their order; their ids must be new. An alarm of a segment
             whose alert is open, or was a while ago, belongs to that one. One that says that the rate has recovered
             resolves the open ones.
+        slices: what became of their detectors.
 
     Returns:
         The alerts that were raised or changed, as they now stand. None, with nothing kept, when another process has
@@ -148,6 +210,8 @@ def save_fold(
             if not _save_state(connection, key, state=state, previous=previous, through=minutes[-1].minute):
                 return None
             _mark_folded(connection, key, minutes)
+            if slices is not None:
+                _save_slices(connection, key, slices)
             return [changed for alert in alerts for changed in _raise_or_resolve(connection, alert, rules)]
 
     return retry_conflicts(save)
@@ -155,7 +219,8 @@ def save_fold(
 
 def _raise_or_resolve(connection: Connection, alert: Alert, rules: LifeCycle) -> list[Alert]:
     if not alert.alarm.recovers:
-        return [take_alarm(connection, alert, rules)]
+        changed = take_alarm(connection, alert, rules)
+        return [] if changed is None else [changed]
     note = f"the rate is back at {alert.alarm.rate_after:.1%}"
     return resolve_recovered(connection, alert, at=alert.raised_at, note=note)
 
@@ -186,6 +251,30 @@ def _save_state(
     )
     saved = (add if previous is None else change).returning(drift_states.c.folded_through)
     return connection.execute(saved).first() is not None
+
+
+def _save_slices(connection: Connection, key: SegmentKey, slices: SliceChanges) -> None:
+    if slices.forgotten:
+        gone = tuple_(slice_states.c.dimension, slice_states.c.value).in_(
+            [(part.dimension, part.value) for part in slices.forgotten]
+        )
+        connection.execute(delete(slice_states).where(_is(slice_states, key), gone))
+    if slices.kept:
+        add = insert(slice_states)
+        changed = {name: add.excluded[name] for name in ("state", "folded_through")}
+        connection.execute(
+            add.on_conflict_do_update(index_elements=slice_states.primary_key.columns, set_=changed),
+            [
+                {
+                    **key.columns(),
+                    "dimension": part.dimension,
+                    "value": part.value,
+                    "state": dict(kept.state),
+                    "folded_through": kept.folded_through,
+                }
+                for part, kept in slices.kept.items()
+            ],
+        )
 
 
 def _mark_folded(connection: Connection, key: SegmentKey, minutes: Sequence[ClosedMinute]) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, func, insert, literal, null, or_, sel
 
 from monitor.domain.alert import Alert, Severity
 from monitor.domain.lifecycle import Told
+from monitor.domain.trace import Slice
 from monitor.storage.engine import snapshot, transaction
 from monitor.storage.rows import storable
 from monitor.storage.subscriptions import Subscription, to_subscription
@@ -105,7 +106,8 @@ def enqueue(connection: Connection, alert: Alert, *, told: Told, silenced: bool)
 
 
 def _causes(alert: Alert) -> list[str]:
-    return [storable(f"{cause.dimension}={cause.value}") for cause in alert.explanation.causes]
+    named = [Slice(dimension=cause.dimension, value=cause.value) for cause in alert.explanation.causes]
+    return [storable(str(part)) for part in (*named, *([alert.part] if alert.part else []))]
 
 
 def _supersede(connection: Connection, alert: Alert) -> None:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, Table, and_, func, select
+from sqlalchemy import Engine, Table, func, literal, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from monitor.domain.explanation import Example
+from monitor.domain.trace import Slice
 from monitor.domain.verdict import Label
 from monitor.drift.causes import Counts
 from monitor.storage.drift_store import SegmentKey
@@ -18,9 +19,10 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """Minutes before and after a change of one segment's rate.
+    """Minutes before and after a change of the rate of one segment, or of a slice of it.
 
     Attributes:
+        part: the slice; None for all of the segment.
         since: where the minutes before begin.
         at: where the minutes after begin; its second is cut off.
         until: the last minute after.
@@ -30,6 +32,7 @@ class Change:
     since: datetime
     at: datetime
     until: datetime
+    part: Slice | None = None
 
     @property
     def first_minute(self) -> datetime:
@@ -48,6 +51,11 @@ class Sliced:
 
     whole: Counts
     slices: dict[tuple[str, str], Counts]
+
+    def of(self, part: Slice | None) -> Counts:
+        """What was counted of a slice, or of the whole."""
+        nothing = Counts(before=0, hallucinated_before=0, after=0, hallucinated_after=0)
+        return self.whole if part is None else self.slices.get((part.dimension, part.value), nothing)
 
 
 def count_slices(engine: Engine, change: Change) -> Sliced:
@@ -73,14 +81,14 @@ def count_slices(engine: Engine, change: Change) -> Sliced:
 
 
 def clearest_examples(
-    engine: Engine, change: Change, *, part: tuple[str, str] | None = None, limit: int = 10
+    engine: Engine, change: Change, *, part: Slice | None = None, limit: int = 10
 ) -> tuple[Example, ...]:
     """The answers since the change that the local cascade is surest are hallucinated, the surest first.
 
     Args:
         engine: of the ledger.
         change: whose segment and minutes.
-        part: only of the slice with this dimension and value.
+        part: only of this slice.
         limit: at most so many.
 
     Raises:
@@ -94,8 +102,7 @@ def clearest_examples(
         said.first_label == Label.HALLUCINATED.value,
     )
     if part is not None:
-        same = and_(said.tenant == traces.c.tenant, said.trace_id == traces.c.trace_id)
-        query = query.join(traces, same).where(_in_slice(*part))
+        query = query.where(in_slice(part))
     query = query.order_by(said.first_probability.desc(), said.event_time, said.trace_id).limit(limit)
     with snapshot(engine) as connection:
         return tuple(
@@ -115,21 +122,25 @@ class Course:
 
 
 def rate_course(
-    engine: Engine, key: SegmentKey, *, since: datetime, until: datetime, step: timedelta
+    engine: Engine, key: SegmentKey, *, since: datetime, until: datetime, step: timedelta, part: Slice | None = None
 ) -> tuple[Course, ...]:
-    """A segment's first verdicts step by step; steps without verdicts are left out.
+    """First verdicts of a segment, or of a slice of it, step by step; steps without verdicts are left out.
 
     Raises:
         LedgerUnavailable: Postgres is away or not migrated.
     """
-    start = func.date_bin(step, rollups.c.minute, since).label("start")
-    totals = (func.sum(rollups.c.first_total), func.sum(rollups.c.first_hallucinated))
+    table = rollups if part is None else slice_rollups
+    counted = table.c
+    start = func.date_bin(step, counted.minute, since).label("start")
+    totals = (func.sum(counted.first_total), func.sum(counted.first_hallucinated))
     query = (
         select(start, *totals)
-        .where(*_of(rollups, key), rollups.c.minute >= since, rollups.c.minute <= until)
+        .where(*_of(table, key), counted.minute >= since, counted.minute <= until)
         .group_by(start)
         .order_by(start)
     )
+    if part is not None:
+        query = query.where(slice_rollups.c.dimension == part.dimension, slice_rollups.c.value == part.value)
     with snapshot(engine) as connection:
         found = connection.execute(query).all()
     return tuple(
@@ -174,7 +185,13 @@ def _of(table: Table, key: SegmentKey) -> list[ColumnElement[bool]]:
     return [table.c[name] == value for name, value in key.columns().items()]
 
 
-def _in_slice(dimension: str, value: str) -> ColumnElement[bool]:
+def in_slice(part: Slice) -> ColumnElement[bool]:
+    """Whether the trace of a row of `verdicts` is in this slice; not where its payload is kept no longer."""
     columns = {"generator_model": traces.c.generator_model, "prompt_version": traces.c.prompt_version}
-    marked = columns.get(dimension, traces.c.tags.op("->>")(dimension))
-    return func.left(marked, 200) == value
+    marked = columns.get(part.dimension, traces.c.tags.op("->>")(part.dimension))
+    return (
+        select(literal(True))
+        .where(traces.c.tenant == verdicts.c.tenant, traces.c.trace_id == verdicts.c.trace_id)
+        .where(func.left(marked, 200) == part.value)
+        .exists()
+    )

@@ -77,7 +77,7 @@ class AlertEvents:
             timestamp=_nanoseconds(at),
             severity_number=number,
             severity_text=text,
-            body=f"hallucination rate of {alert.segment}: {alarm.rate_before:.1%} before, {alarm.rate_after:.1%} since "
+            body=f"hallucination rate of {alert.subject}: {alarm.rate_before:.1%} before, {alarm.rate_after:.1%} since "
             f"{alarm.change_at.isoformat()}",
             attributes={
                 **_segment(alert.segment),
@@ -87,6 +87,7 @@ class AlertEvents:
                 names.ALERT_REOPENED: alert.reopened,
                 names.EVALUATOR: alert.evaluator,
                 names.JUDGE_VERSION: alert.judge_version,
+                **({names.ALERT_SLICE: str(alert.part)} if alert.part else {}),
                 names.DIRECTION: alarm.direction.value,
                 names.RATE_BEFORE: alarm.rate_before,
                 names.RATE_AFTER: alarm.rate_after,

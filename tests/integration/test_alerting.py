@@ -28,6 +28,7 @@ from monitor.drift.seasons import Seasons
 from monitor.outbound import AsyncHttpClient
 from monitor.services.alerts import AlertDelivery
 from monitor.services.drift import DriftWatch, Watched
+from monitor.services.run_lengths import RunLengths
 from monitor.storage.alerts import find_alerts
 from monitor.storage.drift_store import closed_minutes, load_states
 from monitor.storage.engine import transaction
@@ -75,8 +76,10 @@ def verdicts(*stretches: tuple[int, float], service: str = "help-desk", first: i
     ]
 
 
-def watch(engine: Engine, heard: Heard | None = None, settings: DriftSettings = DRIFT) -> DriftWatch:
-    return DriftWatch(engine, settings, (heard or Heard()).telemetry, alerts=ALERTS, clock=clock)
+def watch(
+    engine: Engine, heard: Heard | None = None, settings: DriftSettings = DRIFT, *, pool: bool = False
+) -> DriftWatch:
+    return DriftWatch(engine, settings, (heard or Heard()).telemetry, alerts=ALERTS, clock=clock, pool=pool)
 
 
 def unexplained(found: Sequence[Alert]) -> list[Alert]:
@@ -263,7 +266,7 @@ def test_another_run_length_goes_on_with_the_baseline(engine: Engine, ledger: Le
     ledger.record(verdicts((60, 0.1)))
     watch(engine).step()
     ledger.record(verdicts((30, 0.4), first=60 * PER_MINUTE + 1))
-    changed = DRIFT.model_copy(update={"average_run_length": 10_000.0})
+    changed = DRIFT.model_copy(update={"average_run_length": 10_000.0, "watched_slices": 0})
     (alert,) = watch(engine, settings=changed).step().alerts
     assert alert.average_run_length == 10_000.0
 
@@ -275,9 +278,16 @@ def test_live_segments_share_the_budget(engine: Engine, ledger: Ledger) -> None:
     ledger.record(verdicts((180, 0.1), (30, 0.6), service="a", first=180 * PER_MINUTE + 1))
     hours = [live_segments(engine, NOON + timedelta(hours=hour)) for hour in (0, 1, 2, 3, 27, 28, 29, 30, 31, 32)]
     assert hours == [0, 0, 3, 3, 3, 3, 1, 1, 1, 0]
-    (alert,) = watch(engine).step().alerts
+    (alert,) = watch(engine, settings=DRIFT.model_copy(update={"watched_slices": 0})).step().alerts
     assert alert.segment.service == "a"
     assert alert.average_run_length == 3 * DRIFT.average_run_length
+
+
+def test_slices_get_half_of_the_budget(engine: Engine) -> None:
+    both = RunLengths(engine, budget=1000, dimensions=3).at(NOON)
+    assert (both.segment, both.slice) == (2000, 6000)
+    alone = RunLengths(engine, budget=1000).at(NOON)
+    assert alone.segment == 1000
 
 
 # Delivery: alerts to subscribers.

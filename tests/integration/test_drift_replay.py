@@ -11,7 +11,7 @@ from monitor.domain.alert import Alarm
 from monitor.domain.verdict import Assessment
 from monitor.services.drift import DriftWatch
 from monitor.storage.alerts import find_alerts
-from monitor.storage.drift_store import load_states
+from monitor.storage.drift_store import load_slice_states, load_states
 from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
 from tests.examples.assessments import NOON, assessment
@@ -23,13 +23,21 @@ SECONDS_APART = 0.2
 BATCH = 2_000
 LATENESS_SECONDS = 120.0
 SETTINGS = DriftSettings(
-    baseline_verdicts=1000, average_run_length=1000, allowed_lateness_seconds=LATENESS_SECONDS, dimensions=()
+    baseline_verdicts=1000,
+    average_run_length=1000,
+    allowed_lateness_seconds=LATENESS_SECONDS,
+    dimensions=("prompt_version",),
+    watched_slices=3,
 )
 TABLES = "verdicts, judgements, traces, receipts, intake, rollups, segment_hours, drift_states, alerts, escalations"
+TABLES += ", slice_rollups, slice_states"
 
 
 def recorded() -> list[Assessment]:
-    """Twenty segments side by side; every fourth one's rate doubles half way, and comes back before the end."""
+    """Twenty segments side by side; every fourth one's rate doubles half way, and comes back before the end.
+
+    Their traffic has four prompt versions, of which three can be watched.
+    """
     draw = random.Random(11)
     made = []
     for number in range(VERDICTS):
@@ -41,6 +49,7 @@ def recorded() -> list[Assessment]:
                 probability=0.9 if draw.random() < rate else 0.1,
                 seconds_past_noon=number * SECONDS_APART,
                 service=f"service-{place}",
+                prompt_version=f"v{draw.choice((1, 2, 2, 3, 3, 3, 4))}",
             )
         )
     return made
@@ -53,11 +62,11 @@ def arrival(said: list[Assessment], *, seed: int) -> list[Assessment]:
     return [said[number] for number in sorted(range(len(said)), key=due.__getitem__)]
 
 
-def alarms(engine: Engine, said: list[Assessment], *, seed: int) -> tuple[dict[str, tuple[Alarm, str]], object]:
+def alarms(engine: Engine, said: list[Assessment], *, seed: int) -> tuple[dict[str, tuple[Alarm, str]], object, object]:
     """Write them batch by batch, with a drift worker that looks now and then; its alerts, and what it remembers."""
     with transaction(engine) as connection:
         connection.execute(text(f"truncate {TABLES} cascade"))
-    draw, ledger = random.Random(seed), Ledger(engine)
+    draw, ledger = random.Random(seed), Ledger(engine, dimensions=SETTINGS.dimensions)
     watch = DriftWatch(engine, SETTINGS, Heard().telemetry, alerts=AlertSettings(), clock=clock)
     for start in range(0, len(said), BATCH):
         ledger.record(said[start : start + BATCH])
@@ -65,7 +74,7 @@ def alarms(engine: Engine, said: list[Assessment], *, seed: int) -> tuple[dict[s
             watch.step()
     watch.step()
     raised = {alert.alert_id: (alert.alarm, alert.state.value) for alert in find_alerts(engine)}
-    return raised, load_states(engine)
+    return raised, load_states(engine), load_slice_states(engine)
 
 
 def clock() -> datetime:
@@ -76,9 +85,9 @@ def clock() -> datetime:
 @pytest.mark.timeout(400)
 def test_three_orders_of_arrival_give_the_same_alerts(engine: Engine) -> None:
     said = recorded()
-    in_order, states = alarms(engine, said, seed=0)
+    in_order, states, slices = alarms(engine, said, seed=0)
     risen = sum(alarm.rate_after > alarm.rate_before for alarm, _ in in_order.values())
     assert risen >= SEGMENTS // 4
     assert "resolved" in {state for _, state in in_order.values()}
     for seed in (1, 2):
-        assert alarms(engine, arrival(said, seed=seed), seed=seed) == (in_order, states)
+        assert alarms(engine, arrival(said, seed=seed), seed=seed) == (in_order, states, slices)

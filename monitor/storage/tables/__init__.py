@@ -13,6 +13,7 @@ from monitor.storage.tables.alerting import (
     drift_states,
     outbox,
     silences,
+    slice_states,
     subscriptions,
 )
 from monitor.storage.tables.columns import in_seconds, metadata
@@ -54,6 +55,7 @@ __all__ = [
     "segment_hours",
     "silences",
     "slice_rollups",
+    "slice_states",
     "subscriptions",
     "traces",
     "verdicts",

@@ -31,6 +31,16 @@ drift_states = Table(
     postgresql_with=UPDATED_IN_PLACE,
 )
 
+slice_states = Table(
+    "slice_states",
+    metadata,
+    *key("tenant", "service", "environment", "evaluator", "judge_version", "dimension", "value"),
+    Column("state", JSONB, nullable=False),
+    moment("folded_through"),
+    comment="The memory of the detector of each watched slice, written with that of its segment.",
+    postgresql_with=UPDATED_IN_PLACE,
+)
+
 # What may yet fall due: whatever is open or flaps, and what subscriptions believe to be open.
 UNSETTLED = "state <> 'resolved' or damped or heard <> 'resolved'"
 
@@ -64,6 +74,9 @@ alerts = Table(
     Column("heard", Text, server_default=text("'firing'")),
     Column("told_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     moment("resolved_at", nullable=True),
+    Column("dimension", Text),
+    Column("value", Text),
+    CheckConstraint("(dimension is null) = (value is null)", name="slice"),
     one_of("state", ("pending", "firing", "acknowledged", "resolved"), "state"),
     one_of("direction", ("rise", "fall"), "direction"),
     one_of("severity", ("warning", "critical"), "severity"),

@@ -1,0 +1,102 @@
+"""Detectors of a segment's slices: a prompt version that goes wrong must not hide in the traffic of the others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from monitor.domain.alert import Alarm
+from monitor.domain.trace import Slice
+from monitor.drift.detector import RateDetector
+from monitor.drift.seasons import Seasons
+from monitor.storage.drift_store import ClosedMinute, DetectorState
+
+IDLE = timedelta(hours=24)
+"""A slice without verdicts for so long, by event time, gives its place to another."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How detectors learn; one that was made by another plan begins anew."""
+
+    average_run_length: float
+    baseline_verdicts: int
+    seasons: Seasons
+
+    def fresh(self) -> RateDetector:
+        """A detector that has seen nothing."""
+        return RateDetector(
+            average_run_length=self.average_run_length, baseline_verdicts=self.baseline_verdicts, seasons=self.seasons
+        )
+
+    def made(self, detector: RateDetector) -> bool:
+        """Whether this detector learns as planned."""
+        return (detector.baseline_verdicts, detector.seasons) == (self.baseline_verdicts, self.seasons)
+
+    def resumed(self, kept: Mapping[str, Any]) -> RateDetector | None:
+        """The detector with this state; None where it is of another release or plan."""
+        try:
+            detector = RateDetector.from_state(dict(kept))
+        except ValueError:
+            return None
+        return detector if self.made(detector) else None
+
+
+class SliceDetectors:
+    """Folds the slices of a segment's closed minutes.
+
+    Which slices have a detector depends on event times and names alone, not on the order of arrival: those that came
+    first, up to the limit, and of one minute the largest.
+
+    Args:
+        plan: of each detector.
+        most: slices that may have one at a time.
+        kept: what the ledger has of them.
+    """
+
+    def __init__(self, plan: Plan, *, most: int, kept: Mapping[Slice, DetectorState]) -> None:
+        self._plan = plan
+        self._most = most
+        self._detectors: dict[Slice, RateDetector] = {}
+        self._last: dict[Slice, datetime] = {}
+        self._touched: set[Slice] = set()
+        self._gone: set[Slice] = set()
+        for part, state in kept.items():
+            self._detectors[part] = plan.resumed(state.state) or plan.fresh()
+            self._last[part] = state.folded_through
+
+    def fold(self, minute: ClosedMinute, *, run_length: float) -> list[tuple[Slice, Alarm]]:
+        """Fold one minute, later than all before it; the alarms that it raised, by the slices' names."""
+        self._drop_idle(minute.minute)
+        alarms = []
+        by_size = sorted(minute.slices.items(), key=lambda item: (-item[1][0], item[0].dimension, item[0].value))
+        for part, (total, hallucinated) in by_size:
+            if part not in self._detectors:
+                if len(self._detectors) >= self._most:
+                    continue
+                self._detectors[part] = self._plan.fresh()
+            detector = self._detectors[part]
+            detector.average_run_length = run_length
+            self._last[part] = minute.minute
+            self._touched.add(part)
+            if (alarm := detector.fold(minute.minute, total, hallucinated)) is not None:
+                alarms.append((part, alarm))
+        return sorted(alarms, key=lambda item: (item[0].dimension, item[0].value))
+
+    @property
+    def changed(self) -> dict[Slice, DetectorState]:
+        """The states that are to be kept."""
+        return {
+            part: DetectorState(state=self._detectors[part].state(), folded_through=self._last[part])
+            for part in self._touched & self._detectors.keys()
+        }
+
+    @property
+    def dropped(self) -> set[Slice]:
+        """Slices whose states are to be forgotten."""
+        return self._gone - self._detectors.keys()
+
+    def _drop_idle(self, now: datetime) -> None:
+        for part in [part for part, last in self._last.items() if last < now - IDLE]:
+            del self._detectors[part], self._last[part]
+            self._gone.add(part)
