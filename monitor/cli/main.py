@@ -25,6 +25,7 @@ COMMANDS = (
     "rates",
     "labels",
     "sidecar",
+    "explain-spans",
     "migrate",
     "settings",
     "bench",
@@ -58,7 +59,7 @@ class _Commands(TyperGroup):
         # A callback makes it a group even of one command, so that the command is found by its name.
         holder.callback()(lambda: None)
         try:
-            import_module(f"monitor.cli.{cmd_name}").register(holder)
+            import_module(f"monitor.cli.{cmd_name.replace('-', '_')}").register(holder)
         except ModuleNotFoundError as missing:
             _register_absent(holder, cmd_name, missing.name or "")
         return typer.main.get_group(holder).commands[cmd_name]

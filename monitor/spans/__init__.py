@@ -1,0 +1,1 @@
+"""RAG traces out of OpenTelemetry spans. Pure: spans in, traces out."""
