@@ -10,8 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import DecodeError, Message
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # has none
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from monitor.domain.errors import InvalidMessage
@@ -28,6 +33,38 @@ class Export:
     spans: tuple[Span, ...]
     rejected: int = 0
     reason: str | None = None
+
+
+PROTOBUF = "protobuf"
+JSON = "json"
+CONTENT_TYPES = {PROTOBUF: "application/x-protobuf", JSON: "application/json"}
+
+
+def decode(raw: bytes, encoding: str) -> Export:
+    """Read an export in one of the two encodings.
+
+    Raises:
+        InvalidMessage: it is none.
+    """
+    return {PROTOBUF: decode_protobuf, JSON: decode_json}[encoding](raw)
+
+
+def encode_response(*, rejected: int, reason: str, encoding: str) -> bytes:
+    """An `ExportTraceServiceResponse`, with `partial_success` where spans were rejected."""
+    response = ExportTraceServiceResponse()
+    if rejected:
+        response.partial_success.rejected_spans = rejected
+        response.partial_success.error_message = reason
+    return _encoded(response, encoding)
+
+
+def encode_status(code: int, message: str, encoding: str) -> bytes:
+    """A `google.rpc.Status`, which OTLP/HTTP answers with where it refuses an export; `code` is a google.rpc.Code."""
+    return _encoded(Status(code=code, message=message), encoding)
+
+
+def _encoded(message: Message, encoding: str) -> bytes:
+    return message.SerializeToString() if encoding == PROTOBUF else MessageToJson(message, indent=None).encode()
 
 
 def decode_protobuf(raw: bytes) -> Export:

@@ -71,6 +71,14 @@ class SidecarSettings(Section):
     """Above this the sidecar answers 503 rather than fill the disk."""
     spool_sync: bool = True
     """fsync before answering. Without it, a power cut or a crash of the machine can lose what was acknowledged."""
+    span_settle_seconds: Seconds = 3.0
+    """A trace from spans is whole when its root has come, and for so long nothing more: exporters send in batches."""
+    span_idle_seconds: Seconds = 30.0
+    """A trace without its root is waited for so long after its last span."""
+    span_limit_seconds: Seconds = 300.0
+    """No trace is waited for longer than this after its first span."""
+    span_memory_bytes: Annotated[int, Field(ge=1_048_576)] = 268_435_456
+    """Of spans that wait; above it, the traces that were silent longest are completed early."""
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Traces in one request."""
     max_request_bytes: Annotated[int, Field(ge=1024)] = 16_777_216

@@ -5,7 +5,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,10 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from monitor.domain.errors import SpoolFull, SpoolUnavailable
+from monitor.ingest.assembler import AssemblyState
 from monitor.ingest.body import BodyReader, decompressed
 from monitor.ingest.counters import Refusal, Tally
 from monitor.ingest.forward import ForwardState
 from monitor.ingest.intake import JSON_TYPES, LINE_TYPES, Taken, take
+from monitor.ingest.otlp_api import OtlpApi
 from monitor.ingest.refused import RequestRefused
 from monitor.ingest.spool import Spool
 
@@ -69,6 +71,7 @@ class Api:
         limits: Limits,
         clock: Callable[[], datetime] = _utc_now,
         new_ids: Iterator[str] | None = None,
+        assembly: Callable[[], AssemblyState] | None = None,
     ) -> None:
         self._spool = spool
         self._forwarding = forwarding
@@ -76,6 +79,7 @@ class Api:
         self._limits = limits
         self._clock = clock
         self._new_ids = new_ids or _random_ids()
+        self._assembly = assembly
         self._started = clock()
         self._parsing = asyncio.Semaphore(1)
         self._bodies = BodyReader(
@@ -150,6 +154,7 @@ class Api:
         waited = (now - spool.oldest).total_seconds() if spool.oldest else None
         return _Json(
             {
+                **({"assembly": asdict(self._assembly())} if self._assembly else {}),
                 "uptime_seconds": round((now - self._started).total_seconds(), 3),
                 "accepted": self._tally.accepted_total,
                 "refused": self._tally.refusals,
@@ -193,10 +198,11 @@ def _refusal(refused: RequestRefused) -> Response:
     return _Json(body, status_code=refused.status, headers=headers)
 
 
-def create_app(api: Api) -> Starlette:
+def create_app(api: Api, otlp: OtlpApi | None = None) -> Starlette:
     """The ASGI application."""
     return Starlette(
         routes=[
+            *([Route("/v1/traces", otlp.traces, methods=["POST"])] if otlp else []),
             Route("/v1/rag/traces", api.traces, methods=["POST"]),
             Route("/v1/status", api.status, methods=["GET"]),
             Route("/healthz", api.health, methods=["GET"]),

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from starlette.applications import Starlette
 
 from monitor.config import Settings
+from monitor.domain.errors import SpoolUnavailable
 from monitor.ingest.app import Api, Limits, create_app
+from monitor.ingest.assembler import Assembler
 from monitor.ingest.counters import Tally
 from monitor.ingest.forward import Forwarder
+from monitor.ingest.otlp_api import OtlpApi
 from monitor.ingest.spool import Spool
 from monitor.services.intake import IntakeTelemetry
+from monitor.spans.collecting import Patience
 from monitor.streaming.producer import Producer
 from monitor.streaming.topics import ensure_topics
 from monitor.telemetry.setup import setup_telemetry
@@ -28,6 +32,8 @@ class Sidecar:
 
     app: Starlette
     spool: Spool
+    exports: Spool
+    assembler: Assembler
     forwarder: Forwarder
     tally: Tally
 
@@ -45,6 +51,15 @@ def create_sidecar(settings: Settings) -> Iterator[Sidecar]:
     spool = Spool(
         settings.sidecar.spool_directory, max_bytes=settings.sidecar.spool_max_bytes, sync=settings.sidecar.spool_sync
     )
+    try:
+        exports = Spool(
+            settings.sidecar.spool_directory / "spans",
+            max_bytes=settings.sidecar.spool_max_bytes,
+            sync=settings.sidecar.spool_sync,
+        )
+    except SpoolUnavailable:
+        spool.close()
+        raise
     telemetry = setup_telemetry(settings.telemetry, "groundwatch-sidecar")
     tally = Tally(then=IntakeTelemetry(telemetry.instruments, spool.state))
     producer = Producer(kafka)
@@ -55,12 +70,29 @@ def create_sidecar(settings: Settings) -> Iterator[Sidecar]:
         counters=tally,
         prepare=lambda: ensure_topics(kafka, [kafka.traces_topic]),
     )
+    patience = Patience(
+        settle=settings.sidecar.span_settle_seconds,
+        idle=settings.sidecar.span_idle_seconds,
+        limit=settings.sidecar.span_limit_seconds,
+    )
+    assembler = Assembler(exports, spool, tally=tally, patience=patience, max_bytes=settings.sidecar.span_memory_bytes)
     limits = Limits(max_batch=settings.sidecar.max_batch, max_request_bytes=settings.sidecar.max_request_bytes)
-    app = create_app(Api(spool=spool, forwarding=forwarder.state, tally=tally, limits=limits))
+    api = Api(spool=spool, forwarding=forwarder.state, tally=tally, limits=limits, assembly=lambda: assembler.state)
+    otlp = OtlpApi(exports, tally=tally, max_request_bytes=settings.sidecar.max_request_bytes)
     forwarder.start()
+    assembler.start()
     try:
-        yield Sidecar(app=app, spool=spool, forwarder=forwarder, tally=tally)
+        yield Sidecar(
+            app=create_app(api, otlp),
+            spool=spool,
+            exports=exports,
+            assembler=assembler,
+            forwarder=forwarder,
+            tally=tally,
+        )
     finally:
+        assembler.stop()
+        exports.close()
         forwarder.stop(drain_seconds=DRAIN_SECONDS)
         producer.close(timeout=_CLOSE_SECONDS)
         spool.close()

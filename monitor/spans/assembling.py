@@ -50,41 +50,63 @@ def assemble(spans: Iterable[Span]) -> list[Assembled]:
     return [_assembled(unit) for unit in _units(tree)]
 
 
+_Key = tuple[str, str, str]
+"""A span among all of a trace: its sender (service and instance), and its id."""
+
+
+def _key(span: Span) -> _Key:
+    return (*_sender(span), span.span_id)
+
+
+def _sender(span: Span) -> tuple[str, str]:
+    return str(span.resource.get("service.name", "")), str(span.resource.get("service.instance.id", ""))
+
+
 class _Tree:
     """Spans by their parents.
 
-    A span whose parent is not there hangs from the trace's root: the parent is late, or lost, or another service's that
-    does not send here. Where the root itself is not there, one is made up that says nothing.
+    A parent is looked for among the spans of the same sender first: ids are random, and those of senders with the same
+    seed are not. So two services that share a trace's id and never call each other are two trees.
+
+    A span whose parent is not there hangs from its sender's root, or the trace's: the parent is late, or lost, or of a
+    service that does not send here. Where no root is there, one is made up that says nothing.
     """
 
     def __init__(self, spans: Iterable[Span]) -> None:
-        by_id: dict[str, Span] = {}
+        by_key: dict[_Key, Span] = {}
         for span in spans:
-            known = by_id.get(span.span_id)
+            known = by_key.get(_key(span))
             if known is None or _order(span) < _order(known):
-                by_id[span.span_id] = span
-        ordered = sorted(by_id.values(), key=_order)
-        self.children: dict[str, list[Span]] = {}
+                by_key[_key(span)] = span
+        ordered = sorted(by_key.values(), key=_order)
+        anywhere = {span.span_id: _key(span) for span in reversed(ordered)}
+        self.children: dict[_Key, list[Span]] = {}
+        self.roots: list[Span] = []
+        orphans: list[Span] = []
         for span in ordered:
-            if span.parent_id in by_id:
-                self.children.setdefault(str(span.parent_id), []).append(span)
-        self.roots = [span for span in ordered if span.parent_id is None]
-        orphans = [span for span in ordered if span.parent_id is not None and span.parent_id not in by_id]
+            parent = _parent(span, by_key, anywhere)
+            if parent is not None:
+                self.children.setdefault(parent, []).append(span)
+            else:
+                (self.roots if span.parent_id is None else orphans).append(span)
         # Parents that run in a circle hang from nothing: each of their spans is an orphan.
-        reached = {one.span_id for top in (*self.roots, *orphans) for one in self.below(top)}
-        for span in (loose := [span for span in ordered if span.span_id not in reached]):
-            self.children.pop(str(span.parent_id), None)
+        reached = {_key(one) for top in (*self.roots, *orphans) for one in self.below(top)}
+        loose = [span for span in ordered if _key(span) not in reached]
+        for span in loose:
+            self.children.pop(_key(span), None)
         self._adopt(sorted((*orphans, *loose), key=_order))
-        self.readings = {span.span_id: reading for span in ordered if (reading := conventions.read(span))}
+        self.readings = {_key(span): reading for span in ordered if (reading := conventions.read(span))}
 
     def _adopt(self, orphans: Sequence[Span]) -> None:
         if not orphans:
             return
         if not self.roots:
             self.roots = [orphans[0] if len(orphans) == 1 else _nobody(orphans)]
+        of_sender = {_sender(root): root for root in reversed(self.roots)}
         for span in orphans:
-            if span is not self.roots[0]:
-                self.children.setdefault(self.roots[0].span_id, []).append(span)
+            root = of_sender.get(_sender(span), self.roots[0])
+            if span is not root:
+                self.children.setdefault(_key(root), []).append(span)
 
     def below(self, span: Span) -> Iterator[Span]:
         """The span and all under it."""
@@ -92,11 +114,18 @@ class _Tree:
         while waiting:
             at = waiting.pop()
             yield at
-            waiting += self.children.get(at.span_id, [])
+            waiting += self.children.get(_key(at), [])
 
     def readings_below(self, span: Span) -> list[Reading]:
-        found = (self.readings.get(one.span_id) for one in sorted(self.below(span), key=_order))
+        found = (self.readings.get(_key(one)) for one in sorted(self.below(span), key=_order))
         return [reading for reading in found if reading is not None]
+
+
+def _parent(span: Span, by_key: Mapping[_Key, Span], anywhere: Mapping[str, _Key]) -> _Key | None:
+    if span.parent_id is None:
+        return None
+    near = (*_sender(span), span.parent_id)
+    return near if near in by_key else anywhere.get(span.parent_id)
 
 
 def _nobody(spans: Sequence[Span]) -> Span:
@@ -172,22 +201,22 @@ class _Subtree:
 def _heads(tree: _Tree, root: Span) -> list[Span]:
     """The topmost spans of the RAG traces under a root; the root itself where there are not several."""
     # Children before parents, and without recursion: a hostile trace may be a chain of any length.
-    known: dict[str, _Subtree] = {}
+    known: dict[_Key, _Subtree] = {}
     for span in reversed(list(tree.below(root))):
         here = _Subtree()
-        reading = tree.readings.get(span.span_id)
+        reading = tree.readings.get(_key(span))
         if reading is not None:
             here.retrieves = reading.role in {Role.RETRIEVER, Role.RERANKER} and Part.DOCUMENTS in reading.parts
             here.answers = reading.role is Role.LLM
-        for child in tree.children.get(span.span_id, []):
-            here.take(known.pop(child.span_id))
+        for child in tree.children.get(_key(span), []):
+            here.take(known.pop(_key(child)))
         asks = reading.parts.get(Part.QUESTION) if reading and reading.role is not Role.LLM else None
         here.asked = asks.value if asks else here.asked
         if here.retrieves and here.answers and len(here.questions) <= 1:
             # The first span that holds both, or one around the only such span.
             here.heads, here.questions = [span], {here.asked}
-        known[span.span_id] = here
-    heads = known[root.span_id].heads
+        known[_key(span)] = here
+    heads = known[_key(root)].heads
     return heads if len(heads) > 1 else [root]
 
 

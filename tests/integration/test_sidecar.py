@@ -13,6 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Tracer, format_trace_id
 
 from monitor.config import KafkaSettings
 from monitor.embedded.broker import embedded_broker
@@ -36,8 +42,7 @@ class Sidecars:
         self.directory = directory
         self.url = f"http://{LOOPBACK}:{free_port()}"
         self._numbers = count()
-        self._environment = {
-            **os.environ,
+        self._kafka = {
             "GROUNDWATCH_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "GROUNDWATCH_KAFKA__TRACES_TOPIC": kafka.traces_topic,
         }
@@ -51,7 +56,7 @@ class Sidecars:
         command = str(Path(sys.executable).with_name("groundwatch"))
         argv = [command, "sidecar", "--spool", str(self.directory / "spool"), *options]
         log = self.directory / f"sidecar-{next(self._numbers)}.log"
-        return Child("sidecar", argv, log=log, environment=self._environment)
+        return Child("sidecar", argv, log=log, environment={**os.environ, **self._kafka})
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = httpx.get(f"{self.url}/v1/status", timeout=SECONDS).json()
@@ -212,3 +217,45 @@ def test_a_port_that_is_taken_is_refused_with_a_message(tmp_path: Path, exits: E
     assert second.wait(deadline_seconds=SECONDS) == 1
     assert "cannot listen on" in second.log_tail()
     assert "Traceback" not in second.log_tail()
+
+
+def _answer(tracer: Tracer, number: int) -> str:
+    """One question, as a service instrumented with OpenInference answers it; the trace's id."""
+    kind = "openinference.span.kind"
+    with tracer.start_as_current_span(
+        "chain", attributes={kind: "CHAIN", "input.value": f"Question {number}?"}
+    ) as chain:
+        document = {"retrieval.documents.0.document.content": f"Text {number}."}
+        with tracer.start_as_current_span("retriever", attributes={kind: "RETRIEVER", **document}):
+            pass
+        with tracer.start_as_current_span("llm", attributes={kind: "LLM"}):
+            pass
+        chain.set_attribute("output.value", f"Answer {number}.")
+        return format_trace_id(chain.get_span_context().trace_id)
+
+
+def test_a_stock_exporter_is_all_that_an_instrumented_service_needs(
+    kafka_settings: KafkaSettings, tmp_path: Path, exits: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sidecars = Sidecars(tmp_path, kafka_settings)
+    monkeypatch.setenv("GROUNDWATCH_SIDECAR__SPAN_SETTLE_SECONDS", "1")
+    child = exits.enter_context(sidecars.start())
+    # Only the endpoint is set, as it would be by OTEL_EXPORTER_OTLP_ENDPOINT.
+    exporter = OTLPSpanExporter(f"{sidecars.url}/v1/traces", compression=Compression.Gzip)
+    provider = TracerProvider(resource=Resource.create({"service.name": "desk"}), shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=100, max_export_batch_size=7))
+    tracer = provider.get_tracer("test")
+    expected = {_answer(tracer, number): number for number in range(40)}
+    assert provider.force_flush()
+    child.kill()
+    exits.enter_context(sidecars.start())
+    expected |= {_answer(tracer, number): number for number in range(40, 80)}
+    assert provider.force_flush()
+    provider.shutdown()
+    eventually(lambda: set(_ids(kafka_settings)) >= set(expected))
+    for value in read_all(kafka_settings, kafka_settings.traces_topic):
+        trace = json.loads(value)
+        number = expected[trace["trace_id"]]
+        assert (trace["question"], trace["answer"]) == (f"Question {number}?", f"Answer {number}.")
+        assert [document["text"] for document in trace["documents"]] == [f"Text {number}."]
+        assert trace["service"] == "desk"

@@ -1,6 +1,7 @@
 """One OpenTelemetry trace, and the RAG traces in it."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -232,6 +233,43 @@ def test_a_late_parent_changes_nothing_that_was_right() -> None:
     one = only(whole[1:])
     assert (one.question, texts(one), one.answer, one.root.name) == ("Who?", ["A."], "She.", "(not sent)")
     assert only(whole).root.name == "c"
+
+
+def of_service(name: str, *spans: Span) -> list[Span]:
+    return [replace(one, resource={"service.name": name}) for one in spans]
+
+
+def test_two_services_that_share_ids_and_never_call_each_other_are_two_traces() -> None:
+    first = of_service(
+        "a",
+        chain("c", "Who?", "She.", seconds=9),
+        retriever("r", "Who?", "A.", parent="c"),
+        llm("m", "She.", parent="c"),
+    )
+    second = of_service(
+        "b",
+        chain("c", "When?", "Now.", at=1, seconds=9),
+        retriever("r", "When?", "B.", parent="c", at=2),
+        llm("m", "Now.", parent="c", at=3),
+    )
+    found = assemble([*second, *first])
+    assert [(one.question, texts(one), one.answer) for one in found] == [
+        ("Who?", ["A."], "She."),
+        ("When?", ["B."], "Now."),
+    ]
+
+
+def test_services_that_call_each_other_are_one_trace() -> None:
+    gateway = of_service("gateway", span("POST /chat", seconds=20))
+    engine = of_service(
+        "engine", chain("c", "Who?", "She.", parent="POST /chat", seconds=9), llm("m", "She.", parent="c", at=3)
+    )
+    store = of_service("store", retriever("r", "Who?", "A.", parent="c", at=1))
+    one = only([*store, *engine, *gateway])
+    assert (one.question, texts(one), one.answer, one.root.name) == ("Who?", ["A."], "She.", "POST /chat")
+    # The gateway's span is late, or it sends elsewhere.
+    one = only([*store, *engine])
+    assert (one.question, texts(one), one.answer) == ("Who?", ["A."], "She.")
 
 
 def test_parents_in_a_circle_do_not_hang() -> None:
