@@ -17,7 +17,8 @@ _KEY = "tenant text, service text, environment text, evaluator text, judge_versi
 _PRODUCTS = ("aa", "ab", "ac", "bb", "bc", "cc")
 
 # The trusted word y on a trace, and the chance that it had to get one. Of the pool: its own inclusion probability. Of
-# people: the union of all draws that the trace was in, each with its answered share.
+# people: the union of all draws that the trace was in, each with its answered share; what most of them say, a tie being
+# no answer.
 SUMS = f"""
 create function rate_sums(
     since timestamptz, until timestamptz, bucket text, of_tenant text, of_service text, trust text, audited_only boolean
@@ -29,10 +30,11 @@ create function rate_sums(
     positives double precision, positive_squares double precision, found double precision,
     negatives double precision, negative_squares double precision, passed double precision
 ) language sql stable as $$
-with draws as (
+with draws as materialized (
     select d.draw_id, d.tenant, d.service, d.environment, d.evaluator, d.since, d.until,
-        count(*) filter (where exists (
-            select from labels as l
+        count(*) filter (where (
+            select sum(case when l.label = 'hallucinated' then 1 else -1 end) <> 0
+            from labels as l
             where l.tenant = t.tenant and l.trace_id = t.trace_id and l.evaluator = d.evaluator
         ))::double precision / d.eligible as share
     from label_draws as d join label_tasks as t using (draw_id)
@@ -69,7 +71,7 @@ with draws as (
             and d.evaluator = v.evaluator and v.event_time >= d.since and v.event_time < d.until
     ) as covering on true
     left join lateral (
-        select case sign(avg(case when l.label = 'hallucinated' then 1 else -1 end))
+        select case sign(sum(case when l.label = 'hallucinated' then 1 else -1 end))
             when 1 then 1 when -1 then 0 end::double precision as y
         from labels as l
         where l.tenant = v.tenant and l.trace_id = v.trace_id and l.evaluator = v.evaluator

@@ -77,8 +77,8 @@ class SidecarSettings(Section):
     """A trace without its root is waited for so long after its last span."""
     span_limit_seconds: Seconds = 300.0
     """No trace is waited for longer than this after its first span."""
-    span_memory_bytes: Annotated[int, Field(ge=1_048_576)] = 268_435_456
-    """Of spans that wait; above it, the traces that were silent longest are completed early."""
+    span_memory_bytes: Annotated[int, Field(ge=1_048_576)] = 67_108_864
+    """Spans that wait, as sent (in memory several times that); above it, the longest silent traces are handed on."""
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Traces in one request."""
     max_request_bytes: Annotated[int, Field(ge=1024)] = 16_777_216

@@ -30,6 +30,10 @@ _TICK_SECONDS = 0.25
 _SPOOL_SECONDS = 30.0
 _TOGETHER_BYTES = 8 * 1024 * 1024
 _MOST_DOCUMENTS = 100
+_LONGEST_TAG = 200
+PROBLEMS = "groundwatch.problems"
+"""The tag that says what the spans did not tell."""
+
 _ENVIRONMENTS = ("deployment.environment.name", "deployment.environment")
 
 
@@ -177,6 +181,9 @@ def _first_bytes(entries: Sequence[Entry], most: int) -> list[Entry]:
 
 def _entry(trace_id: str, one: Assembled, now: datetime) -> Entry:
     resource = one.root.resource
+    problems = list(one.problems)
+    if len(one.documents) > _MOST_DOCUMENTS:
+        problems.append(f"only the first {_MOST_DOCUMENTS} of {len(one.documents)} documents are judged")
     message: dict[str, Any] = {
         "schema": "rag_trace.v1",
         "trace_id": trace_id,
@@ -190,6 +197,7 @@ def _entry(trace_id: str, one: Assembled, now: datetime) -> Entry:
         ],
         "answer": one.answer or "",
         "generator_model": one.model[:200] if one.model else None,
+        "tags": {PROBLEMS: "; ".join(problems)[:_LONGEST_TAG]} if problems else {},
         "otel_trace_id": one.trace_id,
         "otel_span_id": one.root.span_id or None,
     }

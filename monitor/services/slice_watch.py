@@ -57,13 +57,11 @@ class SliceDetectors:
     def __init__(self, plan: Plan, *, most: int, kept: Mapping[Slice, DetectorState]) -> None:
         self._plan = plan
         self._most = most
+        self._kept = kept
+        self._last = {part: state.folded_through for part, state in kept.items()}
+        # Only those that are folded into: most minutes have no verdict of most slices.
         self._detectors: dict[Slice, RateDetector] = {}
-        self._last: dict[Slice, datetime] = {}
-        self._touched: set[Slice] = set()
         self._gone: set[Slice] = set()
-        for part, state in kept.items():
-            self._detectors[part] = plan.resumed(state.state) or plan.fresh()
-            self._last[part] = state.folded_through
 
     def fold(self, minute: ClosedMinute, *, run_length: float) -> list[tuple[Slice, Alarm]]:
         """Fold one minute, later than all before it; the alarms that it raised, by the slices' names."""
@@ -71,14 +69,11 @@ class SliceDetectors:
         alarms = []
         by_size = sorted(minute.slices.items(), key=lambda item: (-item[1][0], item[0].dimension, item[0].value))
         for part, (total, hallucinated) in by_size:
-            if part not in self._detectors:
-                if len(self._detectors) >= self._most:
-                    continue
-                self._detectors[part] = self._plan.fresh()
-            detector = self._detectors[part]
+            if part not in self._last and len(self._last) >= self._most:
+                continue
+            detector = self._detector(part)
             detector.average_run_length = run_length
             self._last[part] = minute.minute
-            self._touched.add(part)
             if (alarm := detector.fold(minute.minute, total, hallucinated)) is not None:
                 alarms.append((part, alarm))
         return sorted(alarms, key=lambda item: (item[0].dimension, item[0].value))
@@ -87,8 +82,8 @@ class SliceDetectors:
     def changed(self) -> dict[Slice, DetectorState]:
         """The states that are to be kept."""
         return {
-            part: DetectorState(state=self._detectors[part].state(), folded_through=self._last[part])
-            for part in self._touched & self._detectors.keys()
+            part: DetectorState(state=detector.state(), folded_through=self._last[part])
+            for part, detector in self._detectors.items()
         }
 
     @property
@@ -96,7 +91,14 @@ class SliceDetectors:
         """Slices whose states are to be forgotten."""
         return self._gone - self._detectors.keys()
 
+    def _detector(self, part: Slice) -> RateDetector:
+        if part not in self._detectors:
+            kept = self._kept.get(part) if part not in self._gone else None
+            self._detectors[part] = (kept and self._plan.resumed(kept.state)) or self._plan.fresh()
+        return self._detectors[part]
+
     def _drop_idle(self, now: datetime) -> None:
         for part in [part for part, last in self._last.items() if last < now - IDLE]:
-            del self._detectors[part], self._last[part]
+            del self._last[part]
+            self._detectors.pop(part, None)
             self._gone.add(part)

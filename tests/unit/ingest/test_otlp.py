@@ -229,6 +229,21 @@ def test_a_full_spool_asks_to_come_again(tmp_path: Path) -> None:
         sidecar.assembled()
 
 
+def test_what_the_spans_do_not_tell_is_in_a_tag(sidecar: Sidecar) -> None:
+    request = ExportTraceServiceRequest.FromString(recorded_bytes("oi-langchain", "pb"))
+    spans = request.resource_spans[0].scope_spans[0].spans
+    many = "retrieval.documents.{}.document.content"
+    retriever = next(span for span in spans if span.name == "KBRetriever")
+    for number in range(1, 120):
+        retriever.attributes.add(key=many.format(number)).value.string_value = f"Text {number}."
+    other = next(span for span in spans if span.name == "KBRetriever" and span.trace_id != retriever.trace_id)
+    spans.remove(other)
+    sidecar.post(request.SerializeToString(), PROTOBUF)
+    told = {trace["trace_id"]: trace["tags"].get("groundwatch.problems") for trace in sidecar.assembled()}
+    assert told[retriever.trace_id.hex()] == "only the first 100 of 120 documents are judged"
+    assert len([problems for problems in told.values() if problems is None]) >= 38
+
+
 def test_traces_that_break_the_contract_are_counted_and_do_not_stop_the_rest(sidecar: Sidecar) -> None:
     request = ExportTraceServiceRequest.FromString(recorded_bytes("oi-langchain", "pb"))
     spans = request.resource_spans[0].scope_spans[0].spans
