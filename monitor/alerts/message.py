@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 _UNSAFE = re.compile(r"[^\w .:=/+,%()-]")
+_DOMAIN = re.compile(r"(?<=\w)\.(?=[^\W\d])")
 _LONGEST_NAME = 100
 _MOST_CAUSES = 3
 
@@ -86,7 +87,9 @@ def _tone(state: str, severity: str) -> Tone:
 
 
 def _name(value: Any) -> str:
-    return _UNSAFE.sub(" ", str(value)[:_LONGEST_NAME]).replace("://", " ")
+    plain = _UNSAFE.sub(" ", str(value)[:_LONGEST_NAME]).replace("://", " ")
+    # Mail and chat make links of bare domains: example.org, www.example.org.
+    return _DOMAIN.sub(" ", plain)
 
 
 def _time(value: str) -> str:

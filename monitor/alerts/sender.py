@@ -95,6 +95,12 @@ def send(request: dict[str, Any]) -> dict[str, str]:
     plugin = Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
     if plugin is None:
         return {"refused": "Apprise does not understand this URL; see https://appriseit.com/services"}
+    if getattr(plugin, "template", None):
+        return {"refused": "templates are not allowed in a service's URL"}
+    if len(plugin) > 1:
+        # Sent again because one receiver failed, a message would reach the others twice.
+        return {"refused": "the URL names several receivers: make a subscription for each"}
+    plugin.redirects, plugin.verify_certificate = False, True
     sent = plugin.notify(
         title=message["title"],
         body=message["body"],

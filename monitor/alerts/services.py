@@ -50,7 +50,8 @@ _OPTIONS = frozenset({
 # The option under which a service knows that two messages are of one incident.
 _THREADS = {"pagerduty": "dedup", "incidentio": "dedup", "opsgenie": "alias"}
 _HOSTED = frozenset({"mailto", "mailtos", "mmost", "mmosts", "ntfys", "rockets"})
-_AT_A_TIME = 8
+AT_A_TIME = 8
+"""Messages being sent; further ones wait."""
 
 
 def is_service(url: str) -> bool:
@@ -73,6 +74,9 @@ def check_service(url: str) -> SplitResult:
     """
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
         raise TargetRefused("a service's URL is printable ASCII without spaces")
+    if "#" in url or ";" in url or url.count("?") > 1:
+        # Apprise reads options behind these, too; our reading of the URL must be its.
+        raise TargetRefused("a service's URL has no '#' (write %23), no ';' and one '?' at most")
     try:
         parts = urlsplit(url)
         options = parse_qsl(parts.query, keep_blank_values=True)
@@ -99,7 +103,7 @@ class Services:
     def __init__(self, *, allow_private: bool, deadline_seconds: float) -> None:
         self._allow_private = allow_private
         self._deadline = deadline_seconds
-        self._places = asyncio.Semaphore(_AT_A_TIME)
+        self._places = asyncio.Semaphore(AT_A_TIME)
 
     async def send(self, url: str, message: Message) -> None:
         """Send one message.

@@ -156,7 +156,12 @@ class Assembler:
             self._assembled += len(part)
 
     def _entries(self, done: Completed) -> Iterable[Entry]:
-        found = assemble(done.spans)
+        try:
+            found = assemble(done.spans)
+        except Exception:  # noqa: BLE001 - whatever one trace's spans hold, the others were acknowledged, too
+            _log.exception("a trace could not be assembled", extra={"trace_id": done.trace_id})
+            self._tally.refused(Refusal.INVALID)
+            return
         self._not_rag += not found
         for number, one in enumerate(found):
             trace_id = one.trace_id if number == 0 else f"{one.trace_id}-{one.root.span_id or number}"

@@ -7,6 +7,7 @@ outbox says is the truth; a worker that dies leaves a lease that ends, and the d
 import asyncio
 import json
 import logging
+import math
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from typing import TypeVar
 from monitor.alerts.backoff import delay_seconds
 from monitor.alerts.message import message_of
 from monitor.alerts.sealing import SealBroken, Sealer, destination_of
-from monitor.alerts.services import Services
+from monitor.alerts.services import AT_A_TIME, Services
 from monitor.alerts.targets import TargetRefused
 from monitor.alerts.webhook import NotDelivered, Webhook
 from monitor.config import AlertSettings
@@ -119,7 +120,8 @@ class AlertDelivery:
     async def _claim(self, places: int) -> list[Delivery]:
         if places <= 0:
             return []
-        lease = self._settings.deadline_seconds + _LEASE_MARGIN_SECONDS
+        # Messages to services wait for each other: the last of a whole claim may be sent several deadlines later.
+        lease = math.ceil(CONCURRENCY / AT_A_TIME) * self._settings.deadline_seconds + _LEASE_MARGIN_SECONDS
         return await self._in_ledger(lambda: claim_deliveries(self._engine, limit=places, lease_seconds=lease))
 
     async def _deliver(self, delivery: Delivery) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from monitor.domain.alert import Alarm
@@ -12,7 +12,7 @@ from monitor.drift.seasons import Seasons
 from monitor.storage.drift_store import ClosedMinute, DetectorState
 
 IDLE = timedelta(hours=24)
-"""A slice without verdicts for so long, by event time, gives its place to another."""
+"""A slice without verdicts for so long, by event time, gives its place to another that needs one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,8 @@ class SliceDetectors:
     """Folds the slices of a segment's closed minutes.
 
     Which slices have a detector depends on event times and names alone, not on the order of arrival: those that came
-    first, up to the limit, and of one minute the largest.
+    first, up to the limit, and of one minute the largest. Past the limit a new one takes the place of the one that has
+    been idle longest, if any has been for `IDLE`.
 
     Args:
         plan: of each detector.
@@ -57,19 +58,18 @@ class SliceDetectors:
     def __init__(self, plan: Plan, *, most: int, kept: Mapping[Slice, DetectorState]) -> None:
         self._plan = plan
         self._most = most
-        self._kept = kept
-        self._last = {part: state.folded_through for part, state in kept.items()}
+        self._kept = kept if most else {}
+        self._last = {part: state.folded_through for part, state in self._kept.items()}
         # Only those that are folded into: most minutes have no verdict of most slices.
         self._detectors: dict[Slice, RateDetector] = {}
-        self._gone: set[Slice] = set()
+        self._gone: set[Slice] = set() if most else set(kept)
 
     def fold(self, minute: ClosedMinute, *, run_length: float) -> list[tuple[Slice, Alarm]]:
         """Fold one minute, later than all before it; the alarms that it raised, by the slices' names."""
-        self._drop_idle(minute.minute)
         alarms = []
         by_size = sorted(minute.slices.items(), key=lambda item: (-item[1][0], item[0].dimension, item[0].value))
         for part, (total, hallucinated) in by_size:
-            if part not in self._last and len(self._last) >= self._most:
+            if part not in self._last and len(self._last) >= self._most and not self._make_room(minute):
                 continue
             detector = self._detector(part)
             detector.average_run_length = run_length
@@ -97,8 +97,17 @@ class SliceDetectors:
             self._detectors[part] = (kept and self._plan.resumed(kept.state)) or self._plan.fresh()
         return self._detectors[part]
 
-    def _drop_idle(self, now: datetime) -> None:
-        for part in [part for part, last in self._last.items() if last < now - IDLE]:
-            del self._last[part]
-            self._detectors.pop(part, None)
-            self._gone.add(part)
+    def _make_room(self, minute: ClosedMinute) -> bool:
+        """Forget the slice that was idle longest, if one was for long enough."""
+        idle = [
+            (last, part.dimension, part.value, part)
+            for part, last in self._last.items()
+            if last < minute.minute - IDLE and part not in minute.slices
+        ]
+        if not idle:
+            return False
+        *_, part = min(idle)
+        del self._last[part]
+        self._detectors.pop(part, None)
+        self._gone.add(part)
+        return True

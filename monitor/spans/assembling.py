@@ -187,12 +187,11 @@ class _Subtree:
     asked: str | None = None
 
     def take(self, other: "_Subtree") -> None:
-        # What is taken is taken over: no list is copied on its way up a long chain.
-        if self.heads:
-            self.heads += other.heads
-            self.questions |= other.questions
-        else:
-            self.heads, self.questions = other.heads, other.questions
+        # What is taken is taken over, the smaller by the larger: nothing is copied again and again on its way up.
+        larger, smaller = (self, other) if len(self.heads) >= len(other.heads) else (other, self)
+        larger.heads += smaller.heads
+        larger.questions |= smaller.questions
+        self.heads, self.questions = larger.heads, larger.questions
         self.retrieves |= other.retrieves
         self.answers |= other.answers
         self.asked = self.asked or other.asked

@@ -146,4 +146,8 @@ def _document(value: Any) -> Retrieved | None:
 
 
 def _score(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    try:
+        score = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return None
+    return score if math.isfinite(score) else None

@@ -27,7 +27,7 @@ from monitor.storage.alert_rows import (
 from monitor.storage.engine import snapshot, transaction
 from monitor.storage.outbox import enqueue
 from monitor.storage.silences import is_silenced
-from monitor.storage.tables import alert_transitions, alerts, confirmation_samples
+from monitor.storage.tables import alert_transitions, alerts, confirmation_samples, slice_rollups
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,18 +269,35 @@ def _widened(connection: Connection, row: Row[Any], alarmed: Alert) -> dict[str,
     return alarm_columns(alarmed.alarm) | part_columns(None) | known_columns(widened)
 
 
+_SEGMENT = ("tenant", "service", "environment", "evaluator", "judge_version")
+
+
 def _open_beside(connection: Connection, like: Alert) -> Row[Any] | None:
     """An open alert of the same segment that this alarm belongs to, though it is not of the same part.
 
-    A whole and its slices are one thing; so are slices of different dimensions, which share traffic. Two values of one
-    dimension share none: each has an alert of its own.
+    A whole and its slices are one thing; so are slices of different dimensions, where both have traffic. Two values of
+    one dimension share none: each has an alert of its own.
     """
     query = alerts_now().where(*_alike(like), alerts.c.state != AlertState.RESOLVED.value)
     rows = connection.execute(query.order_by(alerts.c.raised_at, alerts.c.alert_id).with_for_update(of=alerts)).all()
     if any((row.dimension, row.value) == _names(like.part) for row in rows):
         return None
-    near = (row for row in rows if like.part is None or row.dimension != like.part.dimension)
-    return next(near, None)
+    return next((row for row in rows if _shares_traffic(connection, row, like)), None)
+
+
+def _shares_traffic(connection: Connection, row: Row[Any], like: Alert) -> bool:
+    if like.part is None or row.dimension is None:
+        return True
+    if row.dimension == like.part.dimension:
+        return False
+    # A slice that has no traffic any more (a version that was rolled back) is behind no new rise.
+    counted, alarm = slice_rollups.c, like.alarm
+    seen = select(counted.minute).where(
+        *[counted[name] == getattr(row, name) for name in (*_SEGMENT, "dimension", "value")],
+        counted.minute >= alarm.change_at.replace(second=0, microsecond=0),
+        counted.minute <= alarm.event_time,
+    )
+    return connection.execute(seen.limit(1)).first() is not None
 
 
 def _names(part: Slice | None) -> tuple[str | None, str | None]:

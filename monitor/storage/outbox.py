@@ -11,8 +11,9 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, insert, literal, null, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
-from monitor.domain.alert import Alert, Severity
+from monitor.domain.alert import Alert, AlertState, Severity
 from monitor.domain.lifecycle import Told
 from monitor.domain.trace import Slice
 from monitor.storage.engine import snapshot, transaction
@@ -98,11 +99,21 @@ def enqueue(connection: Connection, alert: Alert, *, told: Told, silenced: bool)
         or_(subscriptions.c.service.is_(None), subscriptions.c.service == segment.service),
         or_(subscriptions.c.environment.is_(None), subscriptions.c.environment == segment.environment),
         subscriptions.c.least_severity.in_([severity.value for severity in severe_enough]),
-        or_(subscriptions.c.cause.is_(None), subscriptions.c.cause.in_(_causes(alert))),
+        or_(subscriptions.c.cause.is_(None), *_concerned(alert)),
     )
     if told.supersedes:
         _supersede(connection, alert)
     connection.execute(insert(outbox).from_select(columns, covering))
+
+
+def _concerned(alert: Alert) -> list[ColumnElement[bool]]:
+    """Who listens for a cause hears of what has it, and all further news of what they have heard of."""
+    has_heard = subscriptions.c.subscription_id.in_(
+        select(outbox.c.subscription_id).where(outbox.c.alert_id == alert.alert_id)
+    )
+    # An end is news only to those who know of a beginning.
+    begins = [] if alert.state is AlertState.RESOLVED else [subscriptions.c.cause.in_(_causes(alert))]
+    return [has_heard, *begins]
 
 
 def _causes(alert: Alert) -> list[str]:

@@ -93,6 +93,11 @@ def test_mail_by_a_private_server_is_refused() -> None:
     assert mailbox.envelopes == []
 
 
+def test_several_receivers_in_one_url_are_refused() -> None:
+    with pytest.raises(TargetRefused, match="several receivers"):
+        send("tgram://123456789:abcdefg_hijklmnopqrstuvwxyzabcdef/111111/222222")
+
+
 def test_what_cannot_be_reached_may_be_tried_again_and_tells_no_token() -> None:
     with pytest.raises(NotDelivered) as failed:
         send(f"mmost://127.0.0.1:{free_port()}/{TOKEN}")

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,14 +12,14 @@ from monitor.alerts.message import message_of
 from monitor.domain.alert import AlertState
 from monitor.domain.trace import Slice
 from monitor.services.explaining import change_of
-from monitor.storage.alerts import find_alerts, find_history
+from monitor.storage.alerts import change_state, find_alerts, find_history, take_alarm
 from monitor.storage.confirmations import request_samples
 from monitor.storage.drift_store import load_slice_states
 from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
-from monitor.storage.tables import confirmation_samples, outbox, slice_states, traces
+from monitor.storage.tables import alerts, confirmation_samples, outbox, slice_states, traces
 from monitor.wire import alert_to_json
-from tests.examples.alerts import subscribed
+from tests.examples.alerts import RULES, alert, subscribed
 from tests.examples.assessments import assessment
 from tests.integration.test_alerting import DRIFT, PER_MINUTE, watch
 
@@ -174,6 +175,45 @@ def test_the_first_slices_are_watched_and_idle_ones_make_room(engine: Engine, sl
     worker.step()
     assert watched() == {"v1", "v2"}
     later = 26 * 60 * PER_MINUTE
-    ledger.record(traffic(10, lambda *_: 0.1, versions={"v3": 0.5, "v1": 0.5}, first=later))
+    ledger.record(traffic(10, lambda *_: 0.1, versions={"v1": 1.0}, first=later))
+    worker.step()
+    assert watched() == {"v1", "v2"}  # nobody needs the place of the idle one
+    ledger.record(traffic(10, lambda *_: 0.1, versions={"v3": 0.5, "v1": 0.5}, first=later + 10 * PER_MINUTE))
     worker.step()
     assert watched() == {"v1", "v3"}
+    nobody = watch(engine, settings=few.model_copy(update={"watched_slices": 0}))
+    ledger.record(traffic(10, lambda *_: 0.1, versions={"v1": 1.0}, first=later + 20 * PER_MINUTE))
+    nobody.step()
+    assert watched() == set()
+
+
+def test_whoever_heard_of_an_alert_hears_its_end(engine: Engine, slicing: Ledger) -> None:
+    of_v7 = subscribed(engine, url="https://example.org/v7", cause="prompt_version=v7")
+    of_de = subscribed(engine, url="https://example.org/de", cause="language=de")
+    slicing.record(traffic(150, a_small_slice_goes_wrong, versions=SHARES))
+    watch(engine, settings=SETTINGS).step()
+    (alert,) = find_alerts(engine)
+    with transaction(engine) as connection:
+        causes = {"causes": [], "examples": [], "looks": 9}
+        connection.execute(update(alerts).values(dimension=None, value=None, explanation=causes))
+    change_state(engine, alert.alert_id, AlertState.RESOLVED, at=alert.raised_at, actor="ana")
+    with transaction(engine) as connection:
+        told = connection.execute(select(outbox.c.subscription_id, outbox.c.payload).order_by(outbox.c.id)).all()
+    states = [(row.subscription_id, row.payload["state"]) for row in told if row.subscription_id]
+    assert states == [(of_v7.subscription_id, "firing"), (of_v7.subscription_id, "resolved")]
+    assert of_de.subscription_id not in dict(states)
+
+
+@pytest.mark.parametrize("has_traffic", [True, False])
+def test_only_a_slice_with_traffic_can_be_behind_anothers_rise(
+    engine: Engine, slicing: Ledger, *, has_traffic: bool
+) -> None:
+    """A version that was rolled back never recovers; its alert must not swallow the next incident."""
+    slicing.record([assessment(0, prompt_version="v7" if has_traffic else "v6", tags={"language": "de"})])
+    of_v7 = replace(alert("a-1"), part=Slice(dimension="prompt_version", value="v7"))
+    of_de = replace(alert("a-2"), part=Slice(dimension="language", value="de"))
+    with transaction(engine) as connection:
+        take_alarm(connection, of_v7, RULES)
+        taken = take_alarm(connection, of_de, RULES)
+    found = {one.alert_id for one in find_alerts(engine)}
+    assert (taken is None, found) == ((True, {"a-1"}) if has_traffic else (False, {"a-1", "a-2"}))

@@ -68,7 +68,9 @@ def with_events(span: Span) -> Span:
             told |= event.attributes
         elif event.name in _LEGACY:
             key, role = _LEGACY[event.name]
-            told.setdefault(key, []).append(_legacy(event, role))
+            known = told.setdefault(key, [])
+            if isinstance(known, list):  # else the details' event has it whole
+                told[key] = [*known, _legacy(event, role)]
     return replace(span, attributes={**told, **span.attributes}) if told else span
 
 

@@ -10,7 +10,7 @@ from monitor.alerts.services import SERVICES, check_service, is_service
 from monitor.alerts.targets import TargetRefused
 
 GOOD = [
-    "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#alerts?footer=no",
+    "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/%23alerts?footer=no",
     "pagerduty://integration@apikey?region=eu",
     "mailto://bot:secret@example.org?to=oncall@example.org&smtp=mail.example.org",
     "workflows://host.example.org:443/workflow/signature?api-version=2024",
@@ -40,6 +40,9 @@ def test_known_services_pass(url: str) -> None:
         ("mmosts://example.org/x?+X-Header=1", "the option"),
         ("slack://a/b/c?store=yes", "the option 'store'"),
         ("slack://a/b\n/c", "printable ASCII"),
+        ("mmosts://example.org/token#?redirect=yes", "no '#'"),
+        ("tgram://123456789:abcdefg_hijklmnop/1?to=1;template=/etc/passwd", "no ';'"),
+        ("mmosts://example.org/token?footer=no?verify=no", "one '.' at most"),
         ("slack://[/b", "not a URL"),
         ("slack://töken/b", "printable ASCII"),
     ],

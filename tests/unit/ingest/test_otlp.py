@@ -27,6 +27,7 @@ from monitor.ingest.memory_producer import MemoryProducer
 from monitor.ingest.otlp_api import OtlpApi
 from monitor.ingest.serve import listen, url_of
 from monitor.ingest.spool import Spool
+from monitor.spans.assembling import assemble
 from monitor.spans.collecting import Patience
 from tests.examples.spans import FILES, answers, recorded_bytes
 
@@ -242,6 +243,20 @@ def test_what_the_spans_do_not_tell_is_in_a_tag(sidecar: Sidecar) -> None:
     told = {trace["trace_id"]: trace["tags"].get("groundwatch.problems") for trace in sidecar.assembled()}
     assert told[retriever.trace_id.hex()] == "only the first 100 of 120 documents are judged"
     assert len([problems for problems in told.values() if problems is None]) >= 38
+
+
+def test_one_trace_that_cannot_be_assembled_costs_no_other(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = next(iter(answers("oi-langchain")))
+
+    def fails(spans: Any) -> Any:
+        if spans[0].trace_id == bad:
+            raise RuntimeError("unforeseen")
+        return assemble(spans)
+
+    monkeypatch.setattr("monitor.ingest.assembler.assemble", fails)
+    sidecar.post(recorded_bytes("oi-langchain", "pb"), PROTOBUF)
+    assert len(sidecar.assembled()) == 39
+    assert sidecar.tally.refusals == {"invalid": 1}
 
 
 def test_traces_that_break_the_contract_are_counted_and_do_not_stop_the_rest(sidecar: Sidecar) -> None:

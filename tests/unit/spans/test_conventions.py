@@ -319,6 +319,17 @@ def test_contents_in_events_count_where_the_span_has_none() -> None:
     assert reading.parts[Part.QUESTION].value == "Who?"
 
 
+def test_details_and_legacy_events_of_one_span_do_not_clash() -> None:
+    events = (
+        SpanEvent(name="gen_ai.client.inference.operation.details", attributes={"gen_ai.input.messages": "[]"}),
+        SpanEvent(name="gen_ai.user.message", attributes={"content": "Who?"}),
+        SpanEvent(name="gen_ai.choice", attributes={"message": {"content": "She did."}}),
+    )
+    reading = conventions.read(span("chat", events=events, **op("chat")))
+    assert reading is not None
+    assert reading.parts[Part.ANSWER].value == "She did."
+
+
 @pytest.mark.parametrize(
     "attributes",
     [
@@ -345,6 +356,7 @@ HOSTILE = [
     {"input.value": {"query": {"query": {"query": {"query": "deep"}}}}, "input.mime_type": "application/json"},
     {"input.value": '{"messages": [1, null, {"role": ["user"], "content": {"text": 5}}]}', "input.mime_type": "j"},
     {"input.value": " \n\t "},
+    {"retrieval.documents.0.document.content": "x", "retrieval.documents.0.document.score": 10**400},
 ]
 
 
