@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import DecodeError, Message
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # has none
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # googleapis ships no types
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -101,10 +101,9 @@ class _Rejected(Exception):
 
 
 def _export(spans: Iterator[Span | _Rejected]) -> Export:
-    read: list[Span] = []
-    rejected: list[_Rejected] = []
-    for span in spans:
-        (rejected if isinstance(span, _Rejected) else read).append(span)  # type: ignore[arg-type] # by its type
+    everything = list(spans)
+    read = [one for one in everything if isinstance(one, Span)]
+    rejected = [one for one in everything if isinstance(one, _Rejected)]
     return Export(spans=tuple(read), rejected=len(rejected), reason=str(rejected[0]) if rejected else None)
 
 

@@ -5,14 +5,14 @@ both what was retrieved and what was answered, widened to the highest span that 
 question stands as it was asked, and the answer as it was given.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from monitor.spans import conventions
 from monitor.spans.reading import Found, Part, Reading, Retrieved, Role
 from monitor.spans.span import Span
+from monitor.spans.tree import Key, SpanTree, key_of, order_of
 from monitor.spans.values import REDACTED
 
 NOT_RAG = "no span of this trace is a retrieval or an answer of a model"
@@ -46,95 +46,8 @@ def assemble(spans: Iterable[Span]) -> list[Assembled]:
 
     Spans may repeat, miss their parents and come in any order: the same set of spans gives the same traces.
     """
-    tree = _Tree(spans)
+    tree = SpanTree(spans)
     return [_assembled(unit) for unit in _units(tree)]
-
-
-_Key = tuple[str, str, str]
-"""A span among all of a trace: its sender (service and instance), and its id."""
-
-
-def _key(span: Span) -> _Key:
-    return (*_sender(span), span.span_id)
-
-
-def _sender(span: Span) -> tuple[str, str]:
-    return str(span.resource.get("service.name", "")), str(span.resource.get("service.instance.id", ""))
-
-
-class _Tree:
-    """Spans by their parents.
-
-    A parent is looked for among the spans of the same sender first: ids are random, and those of senders with the same
-    seed are not. So two services that share a trace's id and never call each other are two trees.
-
-    A span whose parent is not there hangs from its sender's root, or the trace's: the parent is late, or lost, or of a
-    service that does not send here. Where no root is there, one is made up that says nothing.
-    """
-
-    def __init__(self, spans: Iterable[Span]) -> None:
-        by_key: dict[_Key, Span] = {}
-        for span in spans:
-            known = by_key.get(_key(span))
-            if known is None or _order(span) < _order(known):
-                by_key[_key(span)] = span
-        ordered = sorted(by_key.values(), key=_order)
-        anywhere = {span.span_id: _key(span) for span in reversed(ordered)}
-        self.children: dict[_Key, list[Span]] = {}
-        self.roots: list[Span] = []
-        orphans: list[Span] = []
-        for span in ordered:
-            parent = _parent(span, by_key, anywhere)
-            if parent is not None:
-                self.children.setdefault(parent, []).append(span)
-            else:
-                (self.roots if span.parent_id is None else orphans).append(span)
-        # Parents that run in a circle hang from nothing: each of their spans is an orphan.
-        reached = {_key(one) for top in (*self.roots, *orphans) for one in self.below(top)}
-        loose = [span for span in ordered if _key(span) not in reached]
-        for span in loose:
-            self.children.pop(_key(span), None)
-        self._adopt(sorted((*orphans, *loose), key=_order))
-        self.readings = {_key(span): reading for span in ordered if (reading := conventions.read(span))}
-
-    def _adopt(self, orphans: Sequence[Span]) -> None:
-        if not orphans:
-            return
-        if not self.roots:
-            self.roots = [orphans[0] if len(orphans) == 1 else _nobody(orphans)]
-        of_sender = {_sender(root): root for root in reversed(self.roots)}
-        for span in orphans:
-            root = of_sender.get(_sender(span), self.roots[0])
-            if span is not root:
-                self.children.setdefault(_key(root), []).append(span)
-
-    def below(self, span: Span) -> Iterator[Span]:
-        """The span and all under it."""
-        waiting = [span]
-        while waiting:
-            at = waiting.pop()
-            yield at
-            waiting += self.children.get(_key(at), [])
-
-    def readings_below(self, span: Span) -> list[Reading]:
-        found = (self.readings.get(_key(one)) for one in sorted(self.below(span), key=_order))
-        return [reading for reading in found if reading is not None]
-
-
-def _parent(span: Span, by_key: Mapping[_Key, Span], anywhere: Mapping[str, _Key]) -> _Key | None:
-    if span.parent_id is None:
-        return None
-    near = (*_sender(span), span.parent_id)
-    return near if near in by_key else anywhere.get(span.parent_id)
-
-
-def _nobody(spans: Sequence[Span]) -> Span:
-    first, last = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
-    return Span(trace_id=spans[0].trace_id, span_id="", parent_id=None, name="(not sent)", start_ns=first, end_ns=last)
-
-
-def _order(span: Span) -> tuple[int, int, str, str]:
-    return span.start_ns, -span.end_ns, span.span_id, span.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,12 +77,12 @@ class _Unit:
         return any(Part.DOCUMENTS in reading.parts for reading in retrieved) and bool(self.of(Role.LLM))
 
 
-def _units(tree: _Tree) -> list[_Unit]:
+def _units(tree: SpanTree) -> list[_Unit]:
     found = [unit for root in tree.roots for unit in _units_below(tree, root)]
-    return sorted(found, key=lambda unit: _order(unit.root))
+    return sorted(found, key=lambda unit: order_of(unit.root))
 
 
-def _units_below(tree: _Tree, root: Span) -> list[_Unit]:
+def _units_below(tree: SpanTree, root: Span) -> list[_Unit]:
     heads = _heads(tree, root)
     units = [_Unit(root=head, readings=tree.readings_below(head)) for head in heads]
     turns = [turn for unit in units for turn in (_turns(unit) if len(units) == 1 else [unit])]
@@ -197,25 +110,25 @@ class _Subtree:
         self.asked = self.asked or other.asked
 
 
-def _heads(tree: _Tree, root: Span) -> list[Span]:
+def _heads(tree: SpanTree, root: Span) -> list[Span]:
     """The topmost spans of the RAG traces under a root; the root itself where there are not several."""
     # Children before parents, and without recursion: a hostile trace may be a chain of any length.
-    known: dict[_Key, _Subtree] = {}
+    known: dict[Key, _Subtree] = {}
     for span in reversed(list(tree.below(root))):
         here = _Subtree()
-        reading = tree.readings.get(_key(span))
+        reading = tree.readings.get(key_of(span))
         if reading is not None:
             here.retrieves = reading.role in {Role.RETRIEVER, Role.RERANKER} and Part.DOCUMENTS in reading.parts
             here.answers = reading.role is Role.LLM
-        for child in tree.children.get(_key(span), []):
-            here.take(known.pop(_key(child)))
+        for child in tree.children.get(key_of(span), []):
+            here.take(known.pop(key_of(child)))
         asks = reading.parts.get(Part.QUESTION) if reading and reading.role is not Role.LLM else None
         here.asked = asks.value if asks else here.asked
         if here.retrieves and here.answers and len(here.questions) <= 1:
             # The first span that holds both, or one around the only such span.
             here.heads, here.questions = [span], {here.asked}
-        known[_key(span)] = here
-    heads = known[_key(root)].heads
+        known[key_of(span)] = here
+    heads = known[key_of(root)].heads
     return heads if len(heads) > 1 else [root]
 
 
@@ -331,4 +244,4 @@ def _first(readings: Sequence[Reading], part: Part) -> Found[Any] | None:
 
 def _last(readings: Sequence[Reading], part: Part) -> Found[Any] | None:
     told = [reading for reading in readings if part in reading.parts]
-    return max(told, key=lambda reading: (reading.span.end_ns, _order(reading.span))).parts[part] if told else None
+    return max(told, key=lambda reading: (reading.span.end_ns, order_of(reading.span))).parts[part] if told else None

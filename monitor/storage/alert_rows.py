@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, Select, func, insert, null, select, update
+from sqlalchemy import Connection, Row, Select, and_, func, insert, null, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from monitor.domain.alert import Alarm, Alert, AlertState, Direction, Severity
 from monitor.domain.confirmation import Confirmation
@@ -149,4 +150,22 @@ def to_alert(row: Row[Any]) -> Alert:
         reopened=row.reopened,
         explanation=_EXPLANATION.validate_python(row.explanation or {}),
         confirmation=None if row.confirmation is None else _CONFIRMATION.validate_python(row.confirmation),
+    )
+
+
+def of_part(part: Slice | None) -> ColumnElement[bool]:
+    """Whether an alert is about this slice; about the whole segment where there is none."""
+    if part is None:
+        return alerts.c.dimension.is_(None)
+    return and_(alerts.c.dimension == part.dimension, alerts.c.value == part.value)
+
+
+def alike(like: Alert) -> tuple[ColumnElement[bool], ...]:
+    """Whether an alert is of the same segment, evaluator and judge version as this one."""
+    return (
+        alerts.c.tenant == like.segment.tenant,
+        alerts.c.service == like.segment.service,
+        alerts.c.environment == like.segment.environment,
+        alerts.c.evaluator == like.evaluator,
+        alerts.c.judge_version == like.judge_version,
     )

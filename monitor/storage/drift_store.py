@@ -32,7 +32,8 @@ from sqlalchemy.sql.elements import ColumnElement
 from monitor.domain.alert import Alert
 from monitor.domain.lifecycle import LifeCycle
 from monitor.domain.trace import Segment, Slice
-from monitor.storage.alerts import resolve_recovered, take_alarm
+from monitor.storage.alarms import take_alarm
+from monitor.storage.alerts import resolve_recovered
 from monitor.storage.engine import retry_conflicts, snapshot, transaction
 from monitor.storage.tables import drift_states, rollups, slice_rollups, slice_states
 

@@ -11,7 +11,8 @@ from sqlalchemy import Engine, select, update
 from monitor.domain.alert import Alert, AlertState, Severity
 from monitor.domain.errors import InvalidInput
 from monitor.services.tending import AlertTending
-from monitor.storage.alerts import change_state, find_alerts, find_history, resolve_recovered, take_alarm
+from monitor.storage.alarms import take_alarm
+from monitor.storage.alerts import change_state, find_alerts, find_history, resolve_recovered
 from monitor.storage.engine import transaction
 from monitor.storage.outbox import claim_deliveries
 from monitor.storage.silences import LONGEST, add_silence, end_silence, find_silences

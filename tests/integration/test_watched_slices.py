@@ -12,7 +12,8 @@ from monitor.alerts.message import message_of
 from monitor.domain.alert import AlertState
 from monitor.domain.trace import Slice
 from monitor.services.explaining import change_of
-from monitor.storage.alerts import change_state, find_alerts, find_history, take_alarm
+from monitor.storage.alarms import take_alarm
+from monitor.storage.alerts import change_state, find_alerts, find_history
 from monitor.storage.confirmations import request_samples
 from monitor.storage.drift_store import load_slice_states
 from monitor.storage.engine import transaction

@@ -8,6 +8,7 @@ import pytest
 from monitor.alerts.sealing import Destination
 from monitor.alerts.services import SERVICES, check_service, is_service
 from monitor.alerts.targets import TargetRefused
+from monitor.cli.alerts import subscribe
 
 GOOD = [
     "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/%23alerts?footer=no",
@@ -77,7 +78,5 @@ def test_apprise_knows_every_service_of_the_list() -> None:
 
 
 def test_the_help_names_every_service() -> None:
-    from monitor.cli.alerts import subscribe  # noqa: PLC0415 - only this test needs the command
-
     words = subscribe.__doc__ or ""
     assert [name for name in SERVICES if name not in words and name.removesuffix("s") not in words] == []

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # has none
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # googleapis ships no types
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
