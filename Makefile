@@ -1,6 +1,7 @@
 # groundwatch: `make help` lists what can be done here.
 PYTHON ?= python3
 VENV   := .venv
+E2E    := .venv-e2e
 UV     := $(VENV)/bin/uv
 UV_VERSION := 0.13.9
 # Flags for `groundwatch demo`, such as ARGS=--json.
@@ -10,7 +11,7 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-unit test-kafka test-wheel check format lock bench clean
+.PHONY: help setup demo up test test-unit test-kafka test-e2e test-wheel check format lock bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}'
@@ -44,6 +45,14 @@ test-unit: setup ## Run the unit tests only
 test-kafka: setup ## Run the integration and fault tests on a real Apache Kafka (needs Java 17 and Maven)
 	$(VENV)/bin/pytest tests/integration tests/faults -m kafka --kafka=apache $(ARGS)
 
+test-e2e: setup $(E2E)/.ready ## Run live LangChain and LlamaIndex services, in an environment of their own, end to end
+	GROUNDWATCH_E2E_PYTHON=$(CURDIR)/$(E2E)/bin/python $(VENV)/bin/pytest tests/e2e/test_live_services.py $(ARGS)
+
+$(E2E)/.ready: requirements-e2e.lock | $(VENV)/bin/uv
+	@$(UV) venv --quiet --clear --python $(VENV)/bin/python $(E2E)
+	@VIRTUAL_ENV=$(E2E) $(UV) pip install --quiet --require-hashes -r requirements-e2e.lock
+	@touch $@
+
 test-wheel: setup ## Build the wheel and use it outside the source tree
 	@bash .ci/wheel
 
@@ -61,10 +70,13 @@ lock: $(VENV)/bin/uv ## Resolve the dependencies anew into the lock files
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --extra cpu --extra gguf pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra gpu --extra gguf -c requirements.lock pyproject.toml -o deploy/requirements-gpu.lock
+	$(VENV)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["e2e"], sep="\n")' > $(E2E).in
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade $(E2E).in -o requirements-e2e.lock
+	@rm $(E2E).in
 
 bench: setup ## Print the pipeline's and the screen's figures on this machine
 	@$(VENV)/bin/groundwatch bench screen
 	@$(VENV)/bin/groundwatch bench pipeline
 
 clean: ## Remove the environment and every cache
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
+	rm -rf $(VENV) $(E2E) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist

@@ -1,12 +1,15 @@
-"""The ledger worker: rag.judgements.v1 and rag.dead-letters.v1 into Postgres, each record exactly once."""
+"""The ledger worker: judgements, dead letters and feedback from their topics into Postgres, each exactly once."""
 
 import asyncio
 from collections import defaultdict
 from datetime import UTC, datetime
+from functools import partial
 
 from monitor.config import Settings
+from monitor.services.feedback import FeedbackService
 from monitor.services.ledger import LedgerService, Recorded
 from monitor.storage.engine import create_ledger_engine
+from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
 from monitor.streaming.consume import Record, run_batches
 from monitor.streaming.topics import await_topics, ledger_group
@@ -19,10 +22,12 @@ def run(settings: Settings) -> int:
     await_topics(kafka)
     telemetry = setup_telemetry(settings.telemetry, "groundwatch-ledger")
     engine = create_ledger_engine(settings.postgres, application_name="groundwatch-ledger", pool_size=1)
+    clock = partial(datetime.now, UTC)
     service = LedgerService(
         ledger=Ledger(engine, dimensions=settings.drift.dimensions),
         dead_letters_topic=kafka.dead_letters_topic,
-        clock=lambda: datetime.now(UTC),
+        feedback=FeedbackService(book=FeedbackBook(engine), topic=kafka.feedback_topic, clock=clock),
+        clock=clock,
         observe=_Observer(telemetry),
     )
 
@@ -34,7 +39,7 @@ def run(settings: Settings) -> int:
         run_batches(
             kafka,
             group=ledger_group(kafka),
-            topics=[kafka.judgements_topic, kafka.dead_letters_topic],
+            topics=[kafka.judgements_topic, kafka.dead_letters_topic, kafka.feedback_topic],
             handler=work,
             batch_size=settings.ledger.batch_size,
             batch_seconds=settings.ledger.batch_seconds,
@@ -58,6 +63,10 @@ class _Observer:
         for report in recorded.reports:
             if report.escalated:
                 self._instruments.escalated("queued", report.escalated)
+        if recorded.feedback.recorded:
+            self._instruments.feedback("recorded", recorded.feedback.recorded)
+        if recorded.feedback.repeated:
+            self._instruments.feedback("repeated", recorded.feedback.repeated)
         for (topic, partition), behind in recorded.behind.items():
             self._behind[topic][partition] = behind
         for topic, partitions in self._behind.items():

@@ -2,7 +2,15 @@
 
 import typer
 
-from monitor.cli import bench_attacks, bench_drift, bench_judge, bench_peers, bench_pipeline, bench_screen
+from monitor.cli import (
+    bench_attacks,
+    bench_drift,
+    bench_judge,
+    bench_peers,
+    bench_pipeline,
+    bench_screen,
+    bench_sidecar,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -14,4 +22,5 @@ def register(app: typer.Typer) -> None:
     bench_screen.register(bench)
     bench_drift.register(bench)
     bench_pipeline.register(bench)
+    bench_sidecar.register(bench)
     app.add_typer(bench, name="bench")

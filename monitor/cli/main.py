@@ -25,6 +25,8 @@ COMMANDS = (
     "rates",
     "labels",
     "sidecar",
+    "tokens",
+    "redact",
     "explain-spans",
     "migrate",
     "settings",

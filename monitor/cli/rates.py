@@ -132,6 +132,7 @@ def _as_json(one: SegmentRates) -> dict[str, Any]:
         "judge_version": one.judge_version,
         "start": one.start and one.start.isoformat(),
         "verdicts": one.verdicts,
+        "estimated_verdicts": one.estimated_verdicts,
         "audits": one.audits,
         **{kind: asdict(getattr(one, kind)) for kind in _KINDS},
     }

@@ -2,7 +2,6 @@
 
 import getpass
 import json
-import re
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -10,12 +9,11 @@ from typing import Annotated
 import typer
 
 from monitor.cli.console import plain_table, wide_console
+from monitor.cli.durations import duration
 from monitor.cli.ledger import ledger
 from monitor.domain.errors import InvalidInput
 from monitor.storage.silences import LONGEST, Silence, add_silence, end_silence, find_silences
 
-_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-_LASTING = re.compile(r"(?:[0-9]{1,6}[dhms]){1,4}")
 _MINUTE = "%Y-%m-%d %H:%M"
 
 Actor = Annotated[str | None, typer.Option(help="By whom; your user name when absent.")]
@@ -96,10 +94,7 @@ def unsilence(
 
 
 def _after(start: datetime, text: str) -> datetime:
-    if not _LASTING.fullmatch(text):
-        raise InvalidInput(f"--for: {text!r} is no time such as 30m, 2h or 1d12h")
-    parts = re.findall(r"([0-9]+)([dhms])", text)
-    total = sum((timedelta(**{_UNITS[unit]: int(count)}) for count, unit in parts), timedelta())
+    total = duration(text, "--for")
     if not timedelta() < total <= LONGEST:
         raise InvalidInput(
             f"--for: {text!r} is out of range; a silence takes more than 0 and at most {LONGEST.days} days"

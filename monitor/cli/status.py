@@ -52,7 +52,7 @@ def _lag(settings: Settings) -> tuple[list[tuple[str, PartitionLag]], str | None
     kafka = settings.kafka
     readers = {
         judge_group(kafka): [kafka.traces_topic],
-        ledger_group(kafka): [kafka.judgements_topic, kafka.dead_letters_topic],
+        ledger_group(kafka): [kafka.judgements_topic, kafka.dead_letters_topic, kafka.feedback_topic],
     }
     try:
         return [

@@ -6,6 +6,7 @@ here; an empty variable counts as absent. The docstring under each field is its 
 generated from it and a test holds the two together.
 """
 
+from monitor.config.access import AccessSettings
 from monitor.config.judges import (
     BudgetSettings,
     EncoderSettings,
@@ -17,7 +18,9 @@ from monitor.config.judges import (
     PriceSettings,
     ScreenSettings,
 )
-from monitor.config.places import KafkaSettings, PostgresSettings, SidecarSettings
+from monitor.config.places import KafkaSettings, PostgresSettings
+from monitor.config.redaction import RedactionRuleSettings, RedactionSettings
+from monitor.config.sampling import SamplingRuleSettings, SamplingSettings
 from monitor.config.section import HttpUrl, Prompt, Section
 from monitor.config.settings import (
     LOCAL_SETTINGS,
@@ -29,6 +32,7 @@ from monitor.config.settings import (
     to_toml,
     variable,
 )
+from monitor.config.sidecar import SidecarSettings
 from monitor.config.workers import (
     AlertSettings,
     DriftSettings,
@@ -40,6 +44,7 @@ from monitor.config.workers import (
 
 __all__ = [
     "LOCAL_SETTINGS",
+    "AccessSettings",
     "AlertSettings",
     "BudgetSettings",
     "DriftSettings",
@@ -57,6 +62,10 @@ __all__ = [
     "PriceSettings",
     "Prompt",
     "RateSettings",
+    "RedactionRuleSettings",
+    "RedactionSettings",
+    "SamplingRuleSettings",
+    "SamplingSettings",
     "ScreenSettings",
     "Section",
     "Settings",

@@ -1,4 +1,4 @@
-"""Settings of the places that data flow through: Kafka, Postgres, the sidecar."""
+"""Settings of the places that data flow through: Kafka and Postgres."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -19,6 +19,8 @@ class KafkaSettings(Section):
     """Judgements, from the judge workers to the ledger worker."""
     dead_letters_topic: str = "rag.dead-letters.v1"
     """Records that could not be read, with their reason and bytes."""
+    feedback_topic: str = "rag.feedback.v1"
+    """Feedback, from the sidecars to the ledger worker."""
     alerts_topic: str = "rag.alerts.v1"
     """Alerts, for systems that subscribe through Kafka."""
     partitions: Annotated[int, Field(ge=1, le=1024)] = 4
@@ -37,6 +39,10 @@ class KafkaSettings(Section):
     """SASL password; better given by the environment than in the file."""
     ssl_ca_file: Path | None = None
     """CA bundle for TLS; the system's own when absent."""
+    ssl_certificate_file: Path | None = None
+    """Our certificate, PEM, where brokers ask for one (mutual TLS)."""
+    ssl_key_file: Path | None = None
+    """Its private key, PEM."""
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Self:
@@ -44,6 +50,8 @@ class KafkaSettings(Section):
         missing = [name for name in names if getattr(self, name) is None]
         if self.security_protocol.startswith("SASL_") and missing:
             raise ValueError(f"security_protocol {self.security_protocol} also needs {', '.join(missing)}")
+        if (self.ssl_certificate_file is None) != (self.ssl_key_file is None):
+            raise ValueError("ssl_certificate_file and ssl_key_file go together; one is missing")
         return self
 
 
@@ -56,30 +64,3 @@ class PostgresSettings(Section):
     """How long to wait for a connection before trying again."""
     statement_timeout_seconds: Seconds = 30.0
     """No statement runs longer; it is cancelled and its batch tried again."""
-
-
-class SidecarSettings(Section):
-    """The process beside the RAG service."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 in a container."""
-    port: Annotated[int, Field(ge=0, le=65535)] = 8710
-    """Port to listen on; 0 takes a free one."""
-    spool_directory: Path = Path("spool")
-    """Where accepted traces wait until Kafka has them. Must survive a restart."""
-    spool_max_bytes: Annotated[int, Field(ge=16_777_216)] = 1_073_741_824
-    """Above this the sidecar answers 503 rather than fill the disk."""
-    spool_sync: bool = True
-    """fsync before answering. Without it, a power cut or a crash of the machine can lose what was acknowledged."""
-    span_settle_seconds: Seconds = 3.0
-    """A trace from spans is whole when its root has come, and for so long nothing more: exporters send in batches."""
-    span_idle_seconds: Seconds = 30.0
-    """A trace without its root is waited for so long after its last span."""
-    span_limit_seconds: Seconds = 300.0
-    """No trace is waited for longer than this after its first span."""
-    span_memory_bytes: Annotated[int, Field(ge=1_048_576)] = 67_108_864
-    """Spans that wait, as sent (in memory several times that); above it, the longest silent traces are handed on."""
-    max_batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
-    """Traces in one request."""
-    max_request_bytes: Annotated[int, Field(ge=1024)] = 16_777_216
-    """Size of one request; larger is refused with 413 before it is read."""

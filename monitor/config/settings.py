@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from monitor.config.access import AccessSettings
 from monitor.config.judges import (
     EncoderSettings,
     EvaluatorSettings,
@@ -27,7 +28,10 @@ from monitor.config.judges import (
     PoolSettings,
     ScreenSettings,
 )
-from monitor.config.places import KafkaSettings, PostgresSettings, SidecarSettings
+from monitor.config.places import KafkaSettings, PostgresSettings
+from monitor.config.redaction import RedactionSettings
+from monitor.config.sampling import SamplingSettings
+from monitor.config.sidecar import SidecarSettings
 from monitor.config.workers import (
     AlertSettings,
     DriftSettings,
@@ -55,6 +59,9 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     postgres: PostgresSettings = PostgresSettings()
     sidecar: SidecarSettings = SidecarSettings()
+    access: AccessSettings = AccessSettings()
+    redaction: RedactionSettings = RedactionSettings()
+    sampling: SamplingSettings = SamplingSettings()
     screen: ScreenSettings = ScreenSettings()
     gguf: GgufSettings = GgufSettings()
     encoder: EncoderSettings = EncoderSettings()
@@ -212,6 +219,8 @@ def _plain(settings: Settings) -> Iterator[tuple[str, str, Any]]:
 def _opened(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_opened, value))
+    if isinstance(value, dict):
+        return {key: _opened(inner) for key, inner in value.items()}
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 

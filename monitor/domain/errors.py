@@ -1,7 +1,9 @@
 """The error tree: every error that groundwatch raises on purpose.
 
 GroundwatchError
-├── InvalidTrace            what a RAG service sent breaks the trace contract
+├── BrokenContract          what came from outside breaks its contract
+│   ├── InvalidTrace        a trace breaks `rag_trace.v1`
+│   └── InvalidFeedback     feedback breaks `feedback.v1`
 ├── InvalidMessage          a record on a topic cannot be read as what it claims to be
 ├── InvalidInput            a file given to a command is not what the command reads
 ├── InvalidSettings         a setting has a value that is not allowed
@@ -24,8 +26,8 @@ class GroundwatchError(Exception):
     """Something that groundwatch expected could go wrong did."""
 
 
-class InvalidTrace(GroundwatchError):
-    """A trace breaks the contract `rag_trace.v1`.
+class BrokenContract(GroundwatchError):
+    """What came from outside breaks its contract.
 
     Args:
         field: JSON path of the offending field, such as `documents[0].text`.
@@ -38,6 +40,14 @@ class InvalidTrace(GroundwatchError):
         self.field = field
         self.problem = problem
         self.reason = reason
+
+
+class InvalidTrace(BrokenContract):
+    """A trace breaks the contract `rag_trace.v1`."""
+
+
+class InvalidFeedback(BrokenContract):
+    """Feedback breaks the contract `feedback.v1`."""
 
 
 class InvalidMessage(GroundwatchError):

@@ -62,7 +62,12 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """One answered question. `(tenant, trace_id)` is its identity; `event_time` is when it was answered."""
+    """One answered question. `(tenant, trace_id)` is its identity; `event_time` is when it was answered.
+
+    Attributes:
+        sampling_probability: with which chance kept it, on all its way here; in (0, 1]. It stands for as many traces
+            as the inverse says.
+    """
 
     trace_id: str
     event_time: datetime
@@ -77,9 +82,12 @@ class Trace:
     tags: Mapping[str, str] = field(default_factory=dict)
     otel_trace_id: str | None = None
     otel_span_id: str | None = None
+    sampling_probability: float = 1.0
 
     def __post_init__(self) -> None:
         hold_utc(self, "event_time")
+        if not 0 < self.sampling_probability <= 1:
+            raise ValueError(f"sampling_probability {self.sampling_probability} should be above 0 and at most 1")
 
     @property
     def segment(self) -> Segment:

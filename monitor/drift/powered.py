@@ -12,6 +12,10 @@ and for every l and m the mean of `a + l b + m c` has the true rate as its expec
 expectation 0: whatever the cheap judge is worth, and whatever decided pi, as long as nothing else decided x. l and m
 are chosen to make the variance least (l is PPI++'s tuning parameter; m takes out the chance in *how many* were drawn,
 as Hajek's ratio does), so that the interval is never much wider than that of the trusted labels alone.
+
+Where traces were sampled before they were judged, each stands for w = 1 / (its sampling probability) of them: means are
+Hajek's, `sum w x / sum w`, their variance is the linearised `sum w^2 (x - mean)^2 / (sum w)^2`, and a window is worth
+Kish's effective number of traces, `(sum w)^2 / sum w^2`. One probability for all of them changes nothing.
 """
 
 from collections.abc import Iterable
@@ -36,11 +40,13 @@ class Seen:
 
     Attributes:
         inclusion: probability with which it was chosen for a trusted label; counts only where there is one.
+        sampling: probability with which it was kept at all.
     """
 
     predicted: float
     trusted: bool | None = None
     inclusion: float = 1.0
+    sampling: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,14 +56,21 @@ class Sums:
     Attributes:
         n: traces.
         audits: those with a trusted label, however they came to it.
-        a, b, c, aa, ab, ac, bb, bc, cc: sums of the terms and of their products; see the module.
+        weights, squares: sums of w and of w^2.
+        a, b, c: sums of w times the terms; see the module.
+        qa, qb, qc, aa, ab, ac, bb, bc, cc: sums of w^2 times the terms, and times their products.
     """
 
     n: int = 0
     audits: int = 0
+    weights: float = 0.0
+    squares: float = 0.0
     a: float = 0.0
     b: float = 0.0
     c: float = 0.0
+    qa: float = 0.0
+    qb: float = 0.0
+    qc: float = 0.0
     aa: float = 0.0
     ab: float = 0.0
     ac: float = 0.0
@@ -68,26 +81,35 @@ class Sums:
     def __add__(self, other: Self) -> "Sums":
         return Sums(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
 
+    @property
+    def effective(self) -> float:
+        """Traces of equal weight that would tell as much."""
+        return self.weights**2 / self.squares
+
 
 def sums(traces: Iterable[Seen]) -> Sums:
     """The sums over these traces.
 
     Raises:
-        ValueError: an inclusion probability is not in (0, 1], or a prediction not in [0, 1].
+        ValueError: an inclusion or sampling probability is not in (0, 1], or a prediction not in [0, 1].
     """
-    n = audits = 0
-    rows: list[tuple[float, float, float]] = []
+    audits = 0
+    rows: list[tuple[float, float, float, float, float]] = []
     for trace in traces:
-        if not 0 <= trace.predicted <= 1 or not 0 < trace.inclusion <= 1:
+        if not 0 <= trace.predicted <= 1 or not 0 < trace.inclusion <= 1 or not 0 < trace.sampling <= 1:
             raise ValueError(f"{trace} is no trace with a probability and a chance of being chosen")
-        n += 1
-        weight = 0.0 if trace.trusted is None else 1 / trace.inclusion
+        x = 0.0 if trace.trusted is None else 1 / trace.inclusion
         audits += trace.trusted is not None
-        rows.append((weight * bool(trace.trusted), trace.predicted * (1 - weight), 1 - weight))
-    terms = np.array(rows, dtype=np.float64).reshape(n, 3)
-    (a, b, c), products = terms.sum(axis=0), terms.T @ terms
+        # With a first term of 1, sums of w and of w^2 times each term are among the products.
+        rows.append((1.0, x * bool(trace.trusted), trace.predicted * (1 - x), 1 - x, 1 / trace.sampling))
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 5)
+    terms, w = table[:, :4], table[:, 4]
+    (weights, a, b, c), products = w @ terms, (terms.T * w**2) @ terms
+    squares, qa, qb, qc = products[0].tolist()
+    products = products[1:, 1:]
     return Sums(
-        n=n, audits=audits, a=float(a), b=float(b), c=float(c),
+        n=len(rows), audits=audits, weights=float(weights), squares=squares,
+        a=float(a), b=float(b), c=float(c), qa=qa, qb=qb, qc=qc,
         aa=float(products[0, 0]), ab=float(products[0, 1]), ac=float(products[0, 2]),
         bb=float(products[1, 1]), bc=float(products[1, 2]), cc=float(products[2, 2]),
     )  # fmt: skip
@@ -104,8 +126,9 @@ def powered_rate(window: Sums) -> Rate | NoRate:
     """
     if window.audits < FEWEST_AUDITS:
         return NoRate(reason=f"{window.audits} answers of the window have a trusted label; {FEWEST_AUDITS} are needed")
-    n = window.n
-    mean = np.array([window.a, window.b, window.c]) / n
+    n = window.effective
+    mean = np.array([window.a, window.b, window.c]) / window.weights
+    mixed = np.outer(mean, [window.qa, window.qb, window.qc])
     second = np.array(
         [
             [window.aa, window.ab, window.ac],
@@ -113,7 +136,7 @@ def powered_rate(window: Sums) -> Rate | NoRate:
             [window.ac, window.bc, window.cc],
         ]
     )
-    covariance = (second / n - np.outer(mean, mean)) * n / (n - 1)
+    covariance = ((second - mixed - mixed.T) / window.squares + np.outer(mean, mean)) * n / (n - 1)
     weights = np.array([1.0, *_tuned(covariance)])
     value = float(weights @ mean)
     variance = float(weights @ covariance @ weights) / n
@@ -134,12 +157,12 @@ def _tuned(covariance: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _interval(value: float, variance: float, window: Sums) -> Rate:
-    weights, squares = window.n - window.c, window.cc - window.n + 2 * (window.n - window.c)
-    labelled = weights**2 / squares  # Kish's effective number of trusted labels
+    # Kish's effective number of trusted labels: sums of w x / pi and of its square, out of those of c = 1 - x / pi.
+    labelled = (window.weights - window.c) ** 2 / (window.cc + window.squares - 2 * window.qc)
     centre = min(1.0, max(0.0, value))
-    # Never fewer than the labels alone would be worth, never more than there are traces.
+    # Never fewer than the labels alone would be worth, never more than the traces are.
     worth = centre * (1 - centre) / variance if variance > 0 else labelled
-    worth = min(float(window.n), max(labelled, worth))
+    worth = min(window.effective, max(labelled, worth))
     rate = wilson(centre * worth, worth)
     assert rate is not None
     return Rate(value=centre, low=rate.low, high=rate.high, n=window.n)

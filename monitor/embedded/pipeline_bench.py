@@ -5,8 +5,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import psutil
-
+from monitor.embedded.costs import cpu_seconds, memory_bytes
 from monitor.embedded.processes import ProcessFailed
 from monitor.embedded.replay import Replay
 from monitor.embedded.sample import load_sample
@@ -61,7 +60,7 @@ def measure_pipeline(stack: Stack, *, traces: int, run: int) -> PipelineFigures:
         return counted.verdicts + counted.unjudged + counted.dead_letters + counted.duplicates
 
     pids = {name: child.pid for name, child in stack.children.items()} | {"postgres": stack.postgres.pid or 0}
-    already, before = ended(), {name: _cpu_seconds(pid) for name, pid in pids.items()}
+    already, before = ended(), {name: cpu_seconds(pid) for name, pid in pids.items()}
     sender = Replay(stack.sidecar_url, load, rate=None)
     began = time.monotonic()
     sender.run(threading.Event())
@@ -82,26 +81,9 @@ def measure_pipeline(stack: Stack, *, traces: int, run: int) -> PipelineFigures:
         processes=tuple(
             ProcessCost(
                 name=name,
-                cpu_ms_per_trace=round(1000 * (_cpu_seconds(pid) - before[name]) / traces, 3),
-                memory_mib=round(_memory_bytes(pid) / 2**20, 1),
+                cpu_ms_per_trace=round(1000 * (cpu_seconds(pid) - before[name]) / traces, 3),
+                memory_mib=round(memory_bytes(pid) / 2**20, 1),
             )
             for name, pid in pids.items()
         ),
     )
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
-
-
-def _cpu_seconds(pid: int) -> float:
-    # Of children that have ended, the parent's own account keeps the sum.
-    times = [process.cpu_times() for process in _family(pid)]
-    ended = times[0].children_user + times[0].children_system
-    return float(sum(seen.user + seen.system for seen in times) + ended)
-
-
-def _memory_bytes(pid: int) -> int:
-    # Unique memory: Postgres's processes share their buffers, which would be counted once for each.
-    return sum(int(process.memory_full_info().uss) for process in _family(pid))

@@ -140,7 +140,8 @@ class Stack:
             # The embedded broker lets a group's first member wait for half the session timeout.
             "kafka": {"bootstrap_servers": broker, "session_timeout_seconds": 6.0},
             "postgres": {"url": self.postgres.url(_DATABASE)},
-            "sidecar": {"port": port, "spool_directory": self._plan.directory / "spool"},
+            # Without gRPC: its port is often taken on a laptop, and stacks run side by side.
+            "sidecar": {"port": port, "grpc": False, "spool_directory": self._plan.directory / "spool"},
         }
         if self._plan.gguf and pool_url:
             sections["gguf"] = {"path": self._plan.gguf, "threads": 1}

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -55,6 +55,20 @@ class BodyReader:
             raise RequestRefused(408, Refusal.TOO_SLOW, problem) from None
         finally:
             self._held -= size
+
+    @contextlib.contextmanager
+    def hold(self, body: bytes) -> Iterator[None]:
+        """Count a body that came by another way than `read` until the context ends.
+
+        Raises:
+            RequestRefused: 413, or 503 busy.
+        """
+        self._held += len(body)
+        try:
+            self._check(len(body))
+            yield
+        finally:
+            self._held -= len(body)
 
     def _check(self, size: int) -> None:
         if size > self.max_bytes:

@@ -18,8 +18,20 @@ class Refusal(StrEnum):
     UNSUPPORTED = "unsupported"
     TOO_SLOW = "too_slow"
     BUSY = "busy"
+    UNREAD = "unread"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
     SPOOL_FULL = "spool_full"
     SPOOL_UNAVAILABLE = "spool_unavailable"
+
+
+class Drop(StrEnum):
+    """Why what could have been watched is not, by the operator's own policy. A closed list, as refusals are."""
+
+    SAMPLED_OUT = "sampled_out"
+    """A trace that sampling left out; never written."""
+    TOO_OLD = "too_old"
+    """What waited on disk beyond the age limit: a trace, or an OTLP export, which counts as one."""
 
 
 class IngestCounters(Protocol):
@@ -40,6 +52,12 @@ class IngestCounters(Protocol):
     def retried(self) -> None:
         """Kafka failed; the forwarder waits and starts over from the last confirmed record."""
 
+    def dropped(self, reason: Drop, count: int) -> None:
+        """So much is given up by policy."""
+
+    def redacted(self, rule: str, count: int) -> None:
+        """A redaction rule has found something so often."""
+
 
 class NoCounters:
     """Counts nothing."""
@@ -59,6 +77,12 @@ class NoCounters:
     def retried(self) -> None:
         """Nothing."""
 
+    def dropped(self, reason: Drop, count: int) -> None:
+        """Nothing."""
+
+    def redacted(self, rule: str, count: int) -> None:
+        """Nothing."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Tally:
@@ -73,6 +97,8 @@ class Tally:
     set_aside_total: int = 0
     retries_total: int = 0
     _refusals: Counter[str] = field(default_factory=Counter)
+    _drops: Counter[str] = field(default_factory=Counter)
+    _redactions: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -80,6 +106,18 @@ class Tally:
         """A copy of the refusals by reason."""
         with self._lock:
             return dict(self._refusals)
+
+    @property
+    def redactions(self) -> Mapping[str, int]:
+        """A copy of what redaction rules have found, by rule."""
+        with self._lock:
+            return dict(self._redactions)
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """A copy of the drops by reason."""
+        with self._lock:
+            return dict(self._drops)
 
     def accepted(self, count: int) -> None:
         """Count, and hand on."""
@@ -110,3 +148,15 @@ class Tally:
         with self._lock:
             self.retries_total += 1
         self.then.retried()
+
+    def dropped(self, reason: Drop, count: int) -> None:
+        """Count, and hand on."""
+        with self._lock:
+            self._drops[reason] += count
+        self.then.dropped(reason, count)
+
+    def redacted(self, rule: str, count: int) -> None:
+        """Count, and hand on."""
+        with self._lock:
+            self._redactions[rule] += count
+        self.then.redacted(rule, count)

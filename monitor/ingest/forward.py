@@ -13,9 +13,10 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from monitor.domain.errors import RecordRefused, SpoolUnavailable, StreamUnavailable
+from monitor.ingest.ageing import AgeLimit
 from monitor.ingest.counters import IngestCounters
-from monitor.ingest.spool import Spool
 from monitor.ingest.spool_file import Spooled
+from monitor.ingest.spool_source import SpoolSource
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +80,16 @@ class _Sent:
     receipt: "Future[Any] | None"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _TooOld:
+    """In the place of so many records up to a position, which are not sent."""
+
+    limit: AgeLimit
+    count: int
+    position: int
+    receipt: None = None
+
+
 class Forwarder:
     """A thread that sends what waits in the spool, many records in flight, and acknowledges in order.
 
@@ -86,17 +97,19 @@ class Forwarder:
     A record that Kafka refuses for its own sake is set aside in the spool and blocks nothing.
 
     Args:
+        age_limit: of the spool; none when absent. It holds while Kafka is away, too.
         prepare: called until it succeeds before the first record, and again after each failure (to create the
             topic: a broker may come back without it); may raise StreamUnavailable.
     """
 
     def __init__(
         self,
-        spool: Spool,
+        spool: SpoolSource,
         producer: RecordProducer,
         *,
         topic: str,
         counters: IngestCounters,
+        age_limit: AgeLimit | None = None,
         prepare: Callable[[], None] = lambda: None,
         backoff: Backoff | None = None,
     ) -> None:
@@ -104,11 +117,12 @@ class Forwarder:
         self._producer = producer
         self._topic = topic
         self._counters = counters
+        self._age_limit = age_limit
         self._prepare = prepare
         self._backoff = backoff or Backoff()
         self._prepared = False
         self._cursor = spool.acknowledged
-        self._sent: deque[_Sent] = deque()
+        self._sent: deque[_Sent | _TooOld] = deque()
         self._sent_bytes = 0
         self._kafka = KafkaState.UNTRIED
         self._problem: str | None = None
@@ -155,6 +169,7 @@ class Forwarder:
         return empty or time.monotonic() >= self._drain_until
 
     def _round(self) -> None:
+        self._pass_over_old()
         if not self._sent and not self._spool.wait(self._cursor, seconds=_IDLE_SECONDS):
             return
         if not self._prepared:
@@ -162,8 +177,25 @@ class Forwarder:
             self._prepared = True
         if self._spool.durable - self._cursor < _GATHER_RECORDS:
             self._stopping.wait(_GATHER_SECONDS)
+        self._pass_over_old()
         self._fill()
         self._settle()
+
+    def _pass_over_old(self) -> None:
+        """Leave what has waited for too long; where nothing is in flight, it is given up at once."""
+        if self._age_limit is None:
+            return
+        count, last = self._age_limit.passed(self._cursor)
+        if count:
+            self._sent.append(_TooOld(limit=self._age_limit, count=count, position=last))
+            self._cursor = last
+        while self._sent and isinstance(first := self._sent[0], _TooOld):
+            self._give_up(first)
+
+    def _give_up(self, old: _TooOld) -> None:
+        old.limit.drop(old.count)
+        self._sent.popleft()
+        self._spool.acknowledge(old.position)
 
     def _fill(self) -> None:
         room = _WINDOW_RECORDS - len(self._sent)
@@ -188,6 +220,9 @@ class Forwarder:
         forwarded = 0
         while self._sent:
             sent = self._sent[0]
+            if isinstance(sent, _TooOld):
+                self._give_up(sent)
+                continue
             if forwarded and sent.receipt is not None and not sent.receipt.done():
                 break
             forwarded += self._deliver(sent)

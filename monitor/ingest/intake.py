@@ -3,25 +3,30 @@
 import codecs
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import pydantic_core
 
 from monitor.domain.dead_letter import DeadLetterReason
-from monitor.domain.errors import InvalidTrace
+from monitor.domain.errors import BrokenContract, InvalidTrace
 from monitor.domain.trace import Trace
+from monitor.ingest.callers import ANYBODY, Caller
 from monitor.ingest.counters import Refusal
 from monitor.ingest.refused import RequestRefused, shown
 from monitor.ingest.spool_file import Entry
-from monitor.wire import MAX_TRACE_BYTES, TraceV1, decode_trace, encode_trace
+from monitor.ingest.storing import trace_entry
+from monitor.weight import MOST_PARTS, too_many_in_json
+from monitor.wire import MAX_TRACE_BYTES, TraceV1, decode_trace
 
 JSON_TYPES = ("application/json",)
 LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
 _IDENTIFIER = re.compile(r"[\x21-\x7e]{1,128}")
+_LINE = re.compile(rb"[^\r\n]+")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _FIELDS = frozenset(f.alias or name for name, f in TraceV1.model_fields.items())
 _REASONS = {
@@ -35,51 +40,82 @@ _NOTHING = object()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rejected:
-    """One trace of a request that breaks the contract."""
+    """One item of a request that breaks its contract.
+
+    Attributes:
+        identifier: what the sender calls it, where that can be read.
+        top_level_field: the contract's field that is to blame, or None: never a name that the sender made up.
+    """
 
     index: int
-    trace_id: str | None
+    identifier: str | None
     field: str
     problem: str
     reason: Refusal
-
-    @property
-    def top_level_field(self) -> str | None:
-        """The contract's field that is to blame, or None: never a name that the sender made up."""
-        name = re.split(r"[.\[]", self.field, maxsplit=1)[0]
-        return name if name in _FIELDS else None
+    top_level_field: str | None
 
 
 @dataclass(kw_only=True, slots=True)
 class Taken:
-    """What a request comes to: records to spool, the ids of their traces, and what was rejected."""
+    """What a request comes to: records to spool, the ids of their traces, what sampling left out, what was rejected."""
 
     entries: list[Entry] = field(default_factory=list)
     trace_ids: list[str] = field(default_factory=list)
+    sampled_out: list[str] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
 
 
-def take(body: bytes, *, lines: bool, max_batch: int, now: datetime, new_ids: Iterator[str]) -> Taken:
+def take(
+    body: bytes,
+    *,
+    lines: bool,
+    max_batch: int,
+    now: datetime,
+    new_ids: Iterator[str],
+    caller: Caller = ANYBODY,
+    treat: Callable[[Trace], Trace | None] = lambda trace: trace,
+) -> Taken:
     """Decode a body: one trace, a list, `{"traces": [...]}`, or one trace a line.
 
-    A trace without `event_time` gets `now`, one without `trace_id` the next of `new_ids`.
+    A trace without `event_time` gets `now`, one without `trace_id` the next of `new_ids`, one without `tenant` the
+    caller's.
+
+    `treat` is applied to each trace before it is kept; None from it leaves the trace out of the sample.
 
     Raises:
-        RequestRefused: 400 not JSON, 413 more than `max_batch` traces, 422 not a trace nor a list of them.
+        RequestRefused: 400 not JSON, 403 a trace of another tenant than the caller's, 413 more than `max_batch`
+            traces, 422 not a trace nor a list of them.
     """
-    items = _lines(body) if lines else _items(_parsed(body))
-    if len(items) > max_batch:
-        raise RequestRefused(413, Refusal.TOO_MANY, f"{len(items)} traces; a request may have at most {max_batch}")
     taken = Taken()
-    for index, item in enumerate(items):
+    for index, item in enumerate(items_of(body, lines=lines, max_batch=max_batch, one="a trace", many="traces")):
         try:
-            trace, value = _decode(item, now=now, new_ids=new_ids)
+            trace = _decode(item, now=now, new_ids=new_ids, caller=caller)
+            kept = treat(trace)
+            if kept is None:
+                taken.sampled_out.append(trace.trace_id)
+                continue
+            entry = _entry(kept)
         except InvalidTrace as error:
-            taken.rejected.append(_rejected(index, item, error))
+            taken.rejected.append(rejected(index, item, error, id_field="trace_id", fields=_FIELDS))
         else:
-            taken.entries.append(Entry(key=f"{trace.tenant}|{trace.trace_id}".encode(), value=value))
+            taken.entries.append(entry)
             taken.trace_ids.append(trace.trace_id)
     return taken
+
+
+def items_of(body: bytes, *, lines: bool, max_batch: int, one: str, many: str) -> list[Any]:
+    """The items of a body: one, a list, one a line, or an object with the list under the name of `many`.
+
+    Raises:
+        RequestRefused: 400 not JSON, 413 more than `max_batch` or too many parts, 422 not an item nor a list of them.
+    """
+    if too_many_in_json(body):
+        problem = f"more than {MOST_PARTS} objects and lists in one request: send fewer {many} at once"
+        raise RequestRefused(413, Refusal.TOO_MANY, problem)
+    items = _lines(body, most=max_batch) if lines else _items(_parsed(body), one=one, many=many)
+    if len(items) > max_batch:
+        raise RequestRefused(413, Refusal.TOO_MANY, f"more than {max_batch} {many} in one request")
+    return items
 
 
 def _parsed(body: bytes) -> Any:
@@ -101,13 +137,14 @@ def _lenient(body: bytes) -> Any:
         return _NOTHING
 
 
-def _items(value: Any) -> list[Any]:
-    if isinstance(value, dict) and "traces" in value:
-        value = value["traces"]
+def _items(value: Any, *, one: str, many: str) -> list[Any]:
+    if isinstance(value, dict) and many in value:
+        value = value[many]
     elif isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
-        raise RequestRefused(422, Refusal.INVALID, 'send a trace, a list of traces, or {"traces": [...]}')
+        problem = f'send {one}, a list of {many}, or {{"{many}": [...]}}'
+        raise RequestRefused(422, Refusal.INVALID, problem)
     return value
 
 
@@ -117,8 +154,10 @@ class _Unparsed(str):
     __slots__ = ()
 
 
-def _lines(body: bytes) -> list[Any]:
-    return [_line(line) for line in body.removeprefix(codecs.BOM_UTF8).splitlines() if line.strip()]
+def _lines(body: bytes, *, most: int) -> list[Any]:
+    """One more than `most` at most: the rest is not read."""
+    found = (match[0] for match in _LINE.finditer(body.removeprefix(codecs.BOM_UTF8)))
+    return [_line(line) for line in islice((line for line in found if line.strip()), most + 1)]
 
 
 def _line(line: bytes) -> Any:
@@ -128,32 +167,52 @@ def _line(line: bytes) -> Any:
         return _Unparsed(error.problem.replace("the body", "the line"))
 
 
-def _decode(item: Any, *, now: datetime, new_ids: Iterator[str]) -> tuple[Trace, bytes]:
+def as_object(item: Any, *, caller: Caller, one: str, kind: type[BrokenContract]) -> dict[str, Any]:
+    """An item that is an object, with the caller's tenant where it says none; raises `kind` where it is none."""
     if isinstance(item, _Unparsed):
-        raise InvalidTrace("$", str(item), DeadLetterReason.NOT_JSON)
+        raise kind("$", str(item), DeadLetterReason.NOT_JSON)
     if not isinstance(item, dict):
-        raise InvalidTrace("$", "a trace is a JSON object")
+        raise kind("$", f"{one} is a JSON object")
+    if caller.tenant is not None:
+        _own(item, caller.tenant)
+    return item
+
+
+def _own(item: dict[str, Any], tenant: str) -> None:
+    """The item is the caller's tenant's; one of another's refuses the whole request."""
+    if item.get("tenant") is None:
+        item["tenant"] = tenant
+    elif item["tenant"] != tenant:
+        raise RequestRefused(403, Refusal.FORBIDDEN, f"tenant: the token is of {tenant}; leave the field out")
+
+
+def _decode(item: Any, *, now: datetime, new_ids: Iterator[str], caller: Caller) -> Trace:
+    item = as_object(item, caller=caller, one="a trace", kind=InvalidTrace)
     if item.get("event_time") is None:
         item["event_time"] = now.isoformat()
     if item.get("trace_id") is None:
         item["trace_id"] = next(new_ids)
-    trace = decode_trace(_as_json(item), now=now)
-    value = encode_trace(trace)
+    return decode_trace(as_json(item, InvalidTrace), now=now)
+
+
+def _entry(trace: Trace) -> Entry:
+    entry = trace_entry(trace)
     # The defaults that were filled in count too: readers hold the limit against what they receive.
-    if len(value) > MAX_TRACE_BYTES:
-        problem = f"{len(value)} bytes with its defaults; at most {MAX_TRACE_BYTES} are allowed"
+    if len(entry.value) > MAX_TRACE_BYTES:
+        problem = f"{len(entry.value)} bytes with its defaults; at most {MAX_TRACE_BYTES} are allowed"
         raise InvalidTrace("$", problem, DeadLetterReason.TOO_LARGE)
-    return trace, value
+    return entry
 
 
-def _as_json(item: Mapping[str, Any]) -> bytes:
+def as_json(item: Mapping[str, Any], kind: type[BrokenContract]) -> bytes:
+    """An item's own JSON; raises `kind` where it holds half a surrogate pair, and says where."""
     try:
         return pydantic_core.to_json(item)
     except pydantic_core.PydanticSerializationError as error:
         place = _surrogate(item)
         if place is None:
-            raise InvalidTrace("$", shown(str(error))) from None
-        raise InvalidTrace(*place) from None
+            raise kind("$", shown(str(error))) from None
+        raise kind(*place) from None
 
 
 def _surrogate(value: Any) -> tuple[str, str] | None:
@@ -173,13 +232,16 @@ def _surrogate(value: Any) -> tuple[str, str] | None:
     return None
 
 
-def _rejected(index: int, item: Any, error: InvalidTrace) -> Rejected:
-    said = item.get("trace_id") if isinstance(item, dict) else None
+def rejected(index: int, item: Any, error: BrokenContract, *, id_field: str, fields: Collection[str]) -> Rejected:
+    """What is told of an item that was not taken; `fields` are those of its contract."""
+    said = item.get(id_field) if isinstance(item, dict) else None
     known = isinstance(said, str) and _IDENTIFIER.fullmatch(said) is not None
+    name = re.split(r"[.\[]", error.field, maxsplit=1)[0]
     return Rejected(
         index=index,
-        trace_id=said if known else None,
+        identifier=said if known else None,
         field=shown(error.field),
         problem=shown(error.problem),
         reason=_REASONS[error.reason],
+        top_level_field=name if name in fields else None,
     )

@@ -1,100 +1,62 @@
 """`POST /v1/traces`: OTLP over HTTP, in protobuf and JSON (opentelemetry.io/docs/specs/otlp, "OTLP/HTTP")."""
 
-import asyncio
-
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 
-from monitor.domain.errors import InvalidMessage, SpoolFull, SpoolUnavailable
-from monitor.ingest.body import BodyReader, decompressed
+from monitor.ingest.body import BodyReader
+from monitor.ingest.callers import Gate
 from monitor.ingest.counters import Refusal, Tally
+from monitor.ingest.http import with_refusal_headers
+from monitor.ingest.openapi import otlp
+from monitor.ingest.openapi.parts import Description
+from monitor.ingest.otlp_intake import OtlpIntake
+from monitor.ingest.otlp_status import code_of
 from monitor.ingest.refused import RequestRefused, shown
-from monitor.ingest.spool import Spool
-from monitor.ingest.spool_file import Entry
-from monitor.otlp import CONTENT_TYPES, PROTOBUF, Export, decode, encode_response, encode_status
-
-_RETRY_SECONDS = 5
-_BODIES_IN_MEMORY = 4
-# google.rpc.Code of a refusal, by HTTP status.
-_CODES = {400: 3, 408: 4, 413: 8, 415: 3, 503: 14}
-_UNKNOWN = 2
+from monitor.otlp import CONTENT_TYPES, PROTOBUF, Inspected, encode_response, encode_status
 
 
 class OtlpApi:
-    """The route over its spool. The exporter is answered once its export is on disk.
+    """The route over its intake."""
 
-    Args:
-        spool: of exports.
-        tally: told of refusals.
-        max_request_bytes: of one export, as sent and again once decompressed.
-        body_seconds: within which it must have arrived.
-        spool_seconds: within which the disk must have answered.
-    """
-
-    def __init__(
-        self,
-        spool: Spool,
-        *,
-        tally: Tally,
-        max_request_bytes: int,
-        body_seconds: float = 30.0,
-        spool_seconds: float = 10.0,
-    ) -> None:
-        self._spool = spool
+    def __init__(self, intake: OtlpIntake, *, gate: Gate, bodies: BodyReader, tally: Tally) -> None:
+        self._intake = intake
+        self._gate = gate
+        self._bodies = bodies
         self._tally = tally
-        self._max_bytes = max_request_bytes
-        self._spool_seconds = spool_seconds
-        self._decoding = asyncio.Semaphore(1)
-        self._bodies = BodyReader(
-            max_bytes=max_request_bytes, max_total_bytes=_BODIES_IN_MEMORY * max_request_bytes, seconds=body_seconds
-        )
+
+    @property
+    def routes(self) -> list[Route]:
+        """What it answers to."""
+        return [Route("/v1/traces", self.traces, methods=["POST"])]
+
+    @property
+    def openapi(self) -> Description:
+        """What it takes and gives."""
+        return otlp.description()
 
     async def traces(self, request: Request) -> Response:
         """200 once all spans that can be read are on disk; `partial_success` tells of the others."""
         encoding = _encoding(request)
-        if encoding is None:
-            self._tally.refused(Refusal.UNSUPPORTED)
-            problem = f"Content-Type must be {' or '.join(CONTENT_TYPES.values())}"
-            return _refusal(RequestRefused(415, Refusal.UNSUPPORTED, problem), PROTOBUF)
         try:
-            async with self._bodies.read(request) as body:
-                # One at a time: decoded, an export takes many times its bytes.
-                async with self._decoding:
-                    plain, export = await asyncio.to_thread(
-                        self._decoded, body, request.headers.get("content-encoding", ""), encoding
-                    )
-                if export.spans:
-                    await self._store(Entry(key=encoding.encode(), value=plain))
+            found = await self._take(request, encoding)
         except RequestRefused as refused:
             self._tally.refused(refused.reason)
-            return _refusal(refused, encoding)
+            return _refusal(refused, encoding or PROTOBUF)
         except ClientDisconnect:
             return Response(status_code=400)
-        return self._answer(export, encoding)
+        said = encoding or PROTOBUF
+        body = encode_response(rejected=found.rejected, reason=shown(found.reason or ""), encoding=said)
+        return Response(body, media_type=CONTENT_TYPES[said])
 
-    def _decoded(self, body: bytes, content_encoding: str, encoding: str) -> tuple[bytes, Export]:
-        plain = decompressed(body, content_encoding, max_bytes=self._max_bytes)
-        try:
-            return plain, decode(plain, encoding)
-        except InvalidMessage as error:
-            raise RequestRefused(400, Refusal.INVALID, shown(str(error))) from None
-
-    async def _store(self, entry: Entry) -> None:
-        try:
-            async with asyncio.timeout(self._spool_seconds):
-                await asyncio.wrap_future(self._spool.append([entry]))
-        except SpoolFull as error:
-            raise RequestRefused(503, Refusal.SPOOL_FULL, str(error), retry_seconds=_RETRY_SECONDS) from error
-        except (SpoolUnavailable, TimeoutError) as error:
-            problem = str(error) or "the disk did not answer in time"
-            raise RequestRefused(503, Refusal.SPOOL_UNAVAILABLE, problem, retry_seconds=_RETRY_SECONDS) from error
-
-    def _answer(self, export: Export, encoding: str) -> Response:
-        if export.rejected:
-            self._tally.refused(Refusal.INVALID)
-        reason = shown(export.reason or "")
-        body = encode_response(rejected=export.rejected, reason=reason, encoding=encoding)
-        return Response(body, media_type=CONTENT_TYPES[encoding])
+    async def _take(self, request: Request, encoding: str | None) -> Inspected:
+        caller = self._gate.admit(request.headers.get("authorization"))
+        if encoding is None:
+            problem = f"Content-Type must be {' or '.join(CONTENT_TYPES.values())}"
+            raise RequestRefused(415, Refusal.UNSUPPORTED, problem)
+        compression = request.headers.get("content-encoding", "")
+        async with self._bodies.read(request) as body:
+            return await self._intake.take(body, compression=compression, encoding=encoding, caller=caller)
 
 
 def _encoding(request: Request) -> str | None:
@@ -103,11 +65,6 @@ def _encoding(request: Request) -> str | None:
 
 
 def _refusal(refused: RequestRefused, encoding: str) -> Response:
-    body = encode_status(_CODES.get(refused.status, _UNKNOWN), refused.problem, encoding)
+    body = encode_status(code_of(refused), refused.problem, encoding)
     response = Response(body, status_code=refused.status, media_type=CONTENT_TYPES[encoding])
-    if refused.retry_seconds is not None:
-        response.headers["Retry-After"] = str(refused.retry_seconds)
-    if refused.status in (408, 413):
-        # The rest of the body will not be read.
-        response.headers["Connection"] = "close"
-    return response
+    return with_refusal_headers(response, refused)

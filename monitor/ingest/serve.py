@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from monitor.domain.errors import InvalidSettings
+from monitor.ingest.tls import Tls
 
 _GRACEFUL_SECONDS = 10
 _KEEP_ALIVE_SECONDS = 30
@@ -18,16 +21,43 @@ _CONNECTIONS = 1024
 _BACKLOG = 2048
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+class Companion(Protocol):
+    """Something that serves beside HTTP, in the same event loop."""
+
+    async def start(self) -> None:
+        """Serve."""
+
+    async def stop(self) -> None:
+        """Finish what has begun, within a time of its own, and stop."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn with companions: they are up before it is ready, and stop while it stops."""
+
+    def __init__(
+        self, config: uvicorn.Config, *, on_ready: Callable[[], None], beside: Sequence[Companion] = ()
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._beside = beside
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        for companion in self._beside:
+            await companion.start()
         await super().startup(sockets)
         if self.started:
             # In a thread: a reader of the line that does not read must not stop the loop.
             await asyncio.to_thread(self._on_ready)
+        if self.should_exit:  # told to stop before it was up, it does not come to `shutdown`
+            await self._stop_companions()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        await asyncio.gather(super().shutdown(sockets), self._stop_companions())
+
+    async def _stop_companions(self) -> None:
+        await asyncio.gather(*(companion.stop() for companion in self._beside))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -47,14 +77,30 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, tls: Tls | None = None) -> str:
     """Where a client on this machine finds it."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{shown}:{port}"
 
 
-def serve(app: ASGIApp, listener: socket.socket, *, on_ready: Callable[[], None]) -> None:
+def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None],
+    beside: Sequence[Companion] = (),
+    tls: Tls | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; then finish the requests that have begun, and return."""
+    secured: dict[str, Any] = {}
+    if tls:
+        secured = {
+            "ssl_certfile": tls.certificate,
+            "ssl_keyfile": tls.key,
+            "ssl_ca_certs": tls.client_ca and str(tls.client_ca),
+            "ssl_cert_reqs": ssl.CERT_REQUIRED if tls.client_ca else ssl.CERT_NONE,
+        }
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -65,9 +111,10 @@ def serve(app: ASGIApp, listener: socket.socket, *, on_ready: Callable[[], None]
         limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+        **secured,
     )
     with _signals_left_to_uvicorn():
-        _Server(config, on_ready).run(sockets=[listener])
+        Server(config, on_ready=on_ready, beside=beside).run(sockets=[listener])
 
 
 @contextlib.contextmanager

@@ -13,12 +13,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from monitor.domain.errors import SpoolFull, SpoolUnavailable
 from monitor.ingest.salvage import Salvage
 from monitor.ingest.spool_file import Entry, Spooled, SpoolFile, is_damage
 
 _log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024
 """Accepted but not on disk yet. Above this the disk is too slow, and the spool says that it is full."""
@@ -134,13 +136,23 @@ class Spool:
         Raises:
             SpoolUnavailable: the file could not be read. If it is damaged, it is now being salvaged: read again.
         """
+        return self._read(lambda file: file.read(after, limit=limit, max_bytes=max_bytes))
+
+    def spooled_before(self, moment: datetime, *, after: int, limit: int = 10_000) -> tuple[int, int]:
+        """How many of the next durable records were spooled before a moment, in order, and the position of the last.
+
+        Raises:
+            SpoolUnavailable: as `read`.
+        """
+        return self._read(lambda file: file.spooled_before(moment, after=after, limit=limit))
+
+    def _read(self, question: Callable[[SpoolFile], _Answer]) -> _Answer:
         try:
             with self._reading:
-                return self._file.read(after, limit=limit, max_bytes=max_bytes)
+                return question(self._file)
         except sqlite3.Error as error:
-            with self._changed:
-                self._damaged = self._damaged or is_damage(error)
-                self._changed.notify_all()
+            if is_damage(error):
+                self.report_damage()
             raise SpoolUnavailable(f"the spool cannot be read: {error}") from error
 
     def wait(self, after: int, *, seconds: float) -> bool:
@@ -162,6 +174,14 @@ class Spool:
         """Keep a copy of a record that cannot be sent, for a person to look at. It still needs to be acknowledged."""
         with self._changed:
             self._aside.append((position, reason))
+            self._changed.notify_all()
+
+    def report_damage(self, inode: int | None = None) -> None:
+        """Another reader found the file's structure broken: salvage it, unless another file took its place already."""
+        with self._changed:
+            if inode is not None and inode != self._file.inode:
+                return
+            self._damaged = True
             self._changed.notify_all()
 
     def state(self) -> SpoolState:

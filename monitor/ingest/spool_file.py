@@ -27,6 +27,9 @@ _PAGE_BYTES = 8192
 # Beyond the spool's limit, so that drained records can be deleted from a spool that is full.
 _HOUSEKEEPING_PAGES = 128
 _WAL_LIMIT_BYTES = 16 * 1024 * 1024
+# Moving the log into the file makes a commit wait. Whoever reads along does most of it (`SpoolTail.checkpoint`); the
+# writer does the rest when the log has grown to this.
+_CHECKPOINT_PAGES = _WAL_LIMIT_BYTES // _PAGE_BYTES
 
 _SCHEMA = f"""
 pragma auto_vacuum = incremental;
@@ -75,6 +78,42 @@ class Spooled:
 
 def _checksum(key: bytes, value: bytes) -> int:
     return zlib.crc32(value, zlib.crc32(key))
+
+
+def read_records(connection: sqlite3.Connection, after: int, *, limit: int, max_bytes: int) -> list[Spooled]:
+    """The next records after a position: at most `limit`, and no more once `max_bytes` are passed."""
+    rows = connection.execute(
+        "select position, checksum, key, value from records where position > ? order by position limit ?",
+        (after, limit),
+    )
+    found: list[Spooled] = []
+    size = 0
+    with contextlib.closing(rows):
+        for position, checksum, key, value in rows:
+            entry = Entry(key=key, value=value)
+            found.append(Spooled(position=position, entry=entry, intact=_checksum(key, value) == checksum))
+            size += entry.size
+            if size >= max_bytes:
+                break
+    return found
+
+
+def spooled_before(connection: sqlite3.Connection, moment: datetime, *, after: int, limit: int) -> tuple[int, int]:
+    """How many records right after a position were spooled before a moment, at most `limit`; the last's position.
+
+    Reads their times only. Ends at the first that is younger, so that order is kept whatever the clock did.
+    """
+    before = int(moment.timestamp() * 1000)
+    rows = connection.execute(
+        "select position, spooled_at from records where position > ? order by position limit ?", (after, limit)
+    )
+    count, last = 0, after
+    with contextlib.closing(rows):
+        for position, spooled_at in rows:
+            if spooled_at >= before:
+                break
+            count, last = count + 1, position
+    return count, last
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -141,6 +180,7 @@ class SpoolFile:
         connection.execute(f"pragma page_size = {_PAGE_BYTES}")
         connection.execute(f"pragma synchronous = {'full' if self._sync else 'normal'}")
         connection.execute(f"pragma max_page_count = {self._max_pages}")
+        connection.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"pragma journal_size_limit = {_WAL_LIMIT_BYTES}")
         return connection
 
@@ -178,25 +218,24 @@ class SpoolFile:
 
     def read(self, after: int, *, limit: int, max_bytes: int) -> list[Spooled]:
         """The next records after a position: at most `limit`, and no more once `max_bytes` are passed."""
-        rows = self._reader.execute(
-            "select position, checksum, key, value from records where position > ? order by position limit ?",
-            (after, limit),
-        )
-        found: list[Spooled] = []
-        size = 0
-        with contextlib.closing(rows):
-            for position, checksum, key, value in rows:
-                entry = Entry(key=key, value=value)
-                found.append(Spooled(position=position, entry=entry, intact=_checksum(key, value) == checksum))
-                size += entry.size
-                if size >= max_bytes:
-                    break
-        return found
+        return read_records(self._reader, after, limit=limit, max_bytes=max_bytes)
+
+    def spooled_before(self, moment: datetime, *, after: int, limit: int) -> tuple[int, int]:
+        """As the function of this name."""
+        return spooled_before(self._reader, moment, after=after, limit=limit)
 
     def oldest(self) -> datetime | None:
         """When the record that waits longest was spooled."""
         row = self._reader.execute("select spooled_at from records order by position limit 1").fetchone()
         return datetime.fromtimestamp(row[0] / 1000, UTC) if row else None
+
+    @property
+    def inode(self) -> int | None:
+        """Tells this file from one that had its name before; None while there is none."""
+        try:
+            return self._path.stat().st_ino
+        except OSError:
+            return None
 
     def shrink(self) -> None:
         """Give a slice of the drained space back to the file system; cheap when there is little."""

@@ -1,7 +1,8 @@
-"""The ledger worker's work: judgements and dead letters in, rows in Postgres out, each exactly once.
+"""The ledger worker's work: judgements, dead letters and feedback in, rows in Postgres out, each exactly once.
 
     rag.judgements.v1 ───┬─▶ decode ─▶ Ledger.record, one transaction a chunk
     rag.dead-letters.v1 ─┘      └─▶ what cannot be read, or never be stored ─▶ dead letter, in the ledger
+    rag.feedback.v1 ─▶ FeedbackService, a transaction of its own  ─┘
 
 A record that Postgres refuses must not stop the topic behind it: the chunk is halved until the culprit is alone.
 """
@@ -16,14 +17,15 @@ from monitor.domain.dead_letter import DeadLetter, DeadLetterReason
 from monitor.domain.errors import InvalidMessage, InvalidTrace
 from monitor.domain.trace import Origin
 from monitor.domain.verdict import Assessment
+from monitor.services.burial import dead_letter, place
 from monitor.services.chunks import chunks
+from monitor.services.feedback import FeedbackService
+from monitor.storage.feedback import FeedbackReport
 from monitor.storage.ledger import Ledger, RecordReport
 from monitor.streaming.consume import Record
-from monitor.wire import MAX_DEAD_LETTER_BYTES, decode_assessment, decode_dead_letter
+from monitor.wire import decode_assessment, decode_dead_letter
 
 logger = logging.getLogger(__name__)
-
-_MAX_DETAIL_CHARACTERS = 2000
 
 _Message: TypeAlias = Assessment | DeadLetter
 
@@ -35,11 +37,13 @@ class Recorded:
     Attributes:
         reports: of the transactions that it took, usually one.
         refused: records that only the ledger knows as dead letters: unreadable, or never to be stored.
+        feedback: how much of it was new, and how much was known.
         behind: by topic and partition, records that lay behind the last one worked on, where known.
     """
 
     reports: tuple[RecordReport, ...]
     refused: tuple[DeadLetter, ...]
+    feedback: FeedbackReport
     behind: dict[tuple[str, int], int] = field(default_factory=dict)
 
 
@@ -56,7 +60,8 @@ class LedgerService:
 
     Args:
         ledger: where it all goes.
-        dead_letters_topic: its records are dead letters; those of all other topics are judgements.
+        dead_letters_topic: its records are dead letters.
+        feedback: works on the records of its own topic. Those of all other topics are judgements.
         clock: the time now, aware; it dates dead letters.
         observe: told of each chunk of a batch once it is durable.
     """
@@ -66,11 +71,13 @@ class LedgerService:
         *,
         ledger: Ledger,
         dead_letters_topic: str,
+        feedback: FeedbackService,
         clock: Callable[[], datetime],
         observe: Callable[[Recorded], None],
     ) -> None:
         self._ledger = ledger
         self._dead_letters_topic = dead_letters_topic
+        self._feedback = feedback
         self._clock = clock
         self._observe = observe
 
@@ -84,19 +91,27 @@ class LedgerService:
             self._work_chunk(chunk)
 
     def _work_chunk(self, records: Sequence[Record]) -> None:
+        said = self._feedback.work([record for record in records if record.topic == self._feedback.topic])
         readable: list[_Read] = []
-        strays: list[DeadLetter] = []
-        for record in records:
+        strays = list(said.refused)
+        for record in (record for record in records if record.topic != self._feedback.topic):
             try:
                 readable.append(_Read(record=record, message=self._decode(record)))
             except InvalidMessage as error:
-                strays.append(self._dead(record, _place(record), DeadLetterReason.UNREADABLE, str(error)))
+                strays.append(self._dead(record, place(record), DeadLetterReason.UNREADABLE, str(error)))
         reports, refused = self._record(readable)
         if strays:
             self._ledger.record_strays(strays)
         for letter in (*strays, *refused):
             logger.error("the ledger cannot take a record", extra={"origin": letter.origin, "detail": letter.detail})
-        self._observe(Recorded(reports=tuple(reports), refused=(*strays, *refused), behind=_behind(records)))
+        self._observe(
+            Recorded(
+                reports=tuple(reports),
+                refused=(*strays, *refused),
+                feedback=said.report,
+                behind=_behind(records),
+            )
+        )
 
     def _decode(self, record: Record) -> _Message:
         if record.topic == self._dead_letters_topic:
@@ -123,20 +138,12 @@ class LedgerService:
             return [self._ledger.record([], [letter])], [letter]
         except InvalidMessage:
             # The origin itself cannot be stored: under the record's own place then, without a receipt.
-            stray = replace(letter, origin=_place(read.record))
+            stray = replace(letter, origin=place(read.record))
             self._ledger.record_strays([stray])
             return [], [stray]
 
     def _dead(self, record: Record, origin: Origin, reason: DeadLetterReason, detail: str) -> DeadLetter:
-        return DeadLetter(
-            origin=origin,
-            reason=reason,
-            detail=detail[:_MAX_DETAIL_CHARACTERS],
-            field=None,
-            raw=record.value[:MAX_DEAD_LETTER_BYTES],
-            raw_bytes=len(record.value),
-            dead_at=self._clock(),
-        )
+        return dead_letter(record, origin, reason, detail, now=self._clock())
 
 
 def _apart(batch: Sequence[_Read]) -> tuple[list[Assessment], list[DeadLetter]]:
@@ -145,10 +152,6 @@ def _apart(batch: Sequence[_Read]) -> tuple[list[Assessment], list[DeadLetter]]:
         [message for message in messages if isinstance(message, Assessment)],
         [message for message in messages if isinstance(message, DeadLetter)],
     )
-
-
-def _place(record: Record) -> Origin:
-    return Origin(topic=record.topic, partition=record.partition, offset=record.offset)
 
 
 def _behind(records: Sequence[Record]) -> dict[tuple[str, int], int]:

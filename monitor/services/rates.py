@@ -19,6 +19,7 @@ class SegmentRates:
         start: of the bucket; None for the whole window.
         newest: event time of the last verdict.
         verdicts: of the local cascade.
+        estimated_verdicts: that there would be had every trace been kept.
         audits: those of its traces on which there is a trusted word.
         raw: as the local cascade said.
         corrected: for its errors, as the trusted word shows them.
@@ -31,6 +32,7 @@ class SegmentRates:
     start: datetime | None
     newest: datetime
     verdicts: int
+    estimated_verdicts: float
     audits: int
     raw: Rate
     corrected: Rate | NoRate
@@ -83,7 +85,8 @@ def _rates(one: Counted, sensitivity: Share, specificity: Share, *, trust: Trust
         judge_version=one.judge_version,
         start=one.start,
         newest=one.newest,
-        verdicts=round(one.judged.n),
+        verdicts=one.verdicts,
+        estimated_verdicts=one.estimated_verdicts,
         audits=one.sums.audits,
         raw=raw,
         corrected=corrected_rate(one.judged, sensitivity=sensitivity, specificity=specificity),
@@ -99,7 +102,7 @@ _TO_REACH_ALL = {
 
 def _powered(one: Counted, trust: Trust) -> Rate | NoRate:
     if one.unreachable:
-        share = one.unreachable / one.judged.n
+        share = one.unreachable / one.verdicts
         return NoRate(
             reason=f"{share:.0%} of the traces could never be audited, so nothing is known of their like; "
             f"{_TO_REACH_ALL[trust]}"

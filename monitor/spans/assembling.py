@@ -5,7 +5,7 @@ both what was retrieved and what was answered, widened to the highest span that 
 question stands as it was asked, and the answer as it was given.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -52,10 +52,15 @@ def assemble(spans: Iterable[Span]) -> list[Assembled]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Unit:
-    """The spans of one RAG trace."""
+    """The spans of one RAG trace.
+
+    Attributes:
+        parents: all spans that have others below them.
+    """
 
     root: Span
     readings: Sequence[Reading]
+    parents: Container[Key]
 
     def of(self, *roles: Role) -> list[Reading]:
         return [reading for reading in self.readings if reading.role in roles]
@@ -67,7 +72,9 @@ class _Unit:
         if not work:
             return None
         start, end = min(span.start_ns for span in work), max(span.end_ns for span in work)
-        around = (one for one in self.of(Role.STEP) if one.span.start_ns <= start and one.span.end_ns >= end)
+        # One beside the work that merely took as long is not around it: where nothing is below it, it did none.
+        steps = (one for one in self.of(Role.STEP) if one.span is self.root or key_of(one.span) in self.parents)
+        around = (one for one in steps if one.span.start_ns <= start and one.span.end_ns >= end)
         return next((one for one in around if one.parts), None)
 
     @property
@@ -84,7 +91,7 @@ def _units(tree: SpanTree) -> list[_Unit]:
 
 def _units_below(tree: SpanTree, root: Span) -> list[_Unit]:
     heads = _heads(tree, root)
-    units = [_Unit(root=head, readings=tree.readings_below(head)) for head in heads]
+    units = [_Unit(root=head, readings=tree.readings_below(head), parents=tree.children) for head in heads]
     turns = [turn for unit in units for turn in (_turns(unit) if len(units) == 1 else [unit])]
     return [unit for unit in turns if unit.of(Role.LLM, Role.RETRIEVER, Role.RERANKER)]
 
@@ -146,7 +153,7 @@ def _turns(unit: _Unit) -> list[_Unit]:
         answered = answered or (reading.role is Role.LLM and bool(turns))
         if turns:
             turns[-1].append(reading)
-    several = [_Unit(root=turn[0].span, readings=turn) for turn in turns]
+    several = [_Unit(root=turn[0].span, readings=turn, parents=unit.parents) for turn in turns]
     asked = {found.value for one in several if one.is_complete and (found := _question(one))}
     return several if len(asked) > 1 else [unit]
 

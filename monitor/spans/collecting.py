@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from monitor.spans.span import Span
 
+_Key = tuple[str, str]
+"""Owner and trace id: an owner cannot add to another's trace."""
+
 REMEMBERED = 100_000
 """Traces that were completed: a span that comes later is late, and makes no second trace."""
 
@@ -40,8 +43,9 @@ class Patience:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completed:
-    """All spans of one trace that came in time."""
+    """All spans of one trace that came in time; `owner` is whose trace it is."""
 
+    owner: str
     trace_id: str
     spans: tuple[Span, ...]
     why: Completion
@@ -69,10 +73,11 @@ class SpanCollector:
         self._patience = patience
         self._max_bytes = max_bytes
         # The one that was silent longest comes first.
-        self._open: OrderedDict[str, _Open] = OrderedDict()
-        self._done: OrderedDict[str, None] = OrderedDict()
+        self._open: OrderedDict[_Key, _Open] = OrderedDict()
+        self._done: OrderedDict[_Key, None] = OrderedDict()
         self._size = 0
         self._late = 0
+        self._completed = dict.fromkeys(Completion, 0)
 
     @property
     def open(self) -> int:
@@ -85,26 +90,38 @@ class SpanCollector:
         return self._late
 
     @property
+    def waiting_bytes(self) -> int:
+        """Of the spans that wait, by the sizes that `add` was told."""
+        return self._size
+
+    @property
+    def completed(self) -> dict[str, int]:
+        """Traces that were completed, by why; may be asked from another thread."""
+        return {why.value: count for why, count in self._completed.items()}
+
+    @property
     def oldest_position(self) -> int | None:
         """The first position of which a span is still here; None where nothing waits."""
         return min((trace.position for trace in self._open.values()), default=None)
 
-    def add(self, span: Span, *, position: int, size: int, now: float) -> None:
+    def add(self, span: Span, *, owner: str = "", position: int, size: int, now: float) -> None:
         """Take one span.
 
         Args:
             span: of any trace.
+            owner: whose it is; the traces of two owners are never joined.
             position: of the record that it came in; later ones are larger.
             size: bytes that it takes, about.
             now: seconds, of a clock that never goes back.
         """
-        if span.trace_id in self._done:
+        key = (owner, span.trace_id)
+        if key in self._done:
             self._late += 1
             return
-        trace = self._open.get(span.trace_id)
+        trace = self._open.get(key)
         if trace is None:
-            trace = self._open[span.trace_id] = _Open(position=position, first=now, last=now)
-        self._open.move_to_end(span.trace_id)
+            trace = self._open[key] = _Open(position=position, first=now, last=now)
+        self._open.move_to_end(key)
         trace.spans.append(span)
         trace.last = now
         trace.size += size
@@ -113,8 +130,8 @@ class SpanCollector:
 
     def due(self, now: float) -> list[Completed]:
         """Complete, and let go of, every trace that need not be waited for; the oldest first."""
-        found = [(trace_id, why) for trace_id, trace in self._open.items() if (why := self._why(trace, now))]
-        done = [self._complete(trace_id, why) for trace_id, why in found]
+        found = [(key, why) for key, trace in self._open.items() if (why := self._why(trace, now))]
+        done = [self._complete(key, why) for key, why in found]
         while self._size > self._max_bytes and self._open:
             done.append(self._complete(next(iter(self._open)), Completion.MEMORY))
         return done
@@ -126,10 +143,11 @@ class SpanCollector:
             return Completion.IDLE
         return Completion.LIMIT if now - trace.first >= self._patience.limit else None
 
-    def _complete(self, trace_id: str, why: Completion) -> Completed:
-        trace = self._open.pop(trace_id)
+    def _complete(self, key: _Key, why: Completion) -> Completed:
+        trace = self._open.pop(key)
         self._size -= trace.size
-        self._done[trace_id] = None
+        self._completed[why] += 1
+        self._done[key] = None
         while len(self._done) > REMEMBERED:
             self._done.popitem(last=False)
-        return Completed(trace_id=trace_id, spans=tuple(trace.spans), why=why)
+        return Completed(owner=key[0], trace_id=key[1], spans=tuple(trace.spans), why=why)

@@ -25,6 +25,7 @@ class Span:
         start_ns, end_ns: nanoseconds since 1970; 0 where its sender gave none.
         resource: attributes of the process that made it.
         dropped: attributes that its SDK dropped because of a limit.
+        trace_state: W3C `tracestate` as sent.
     """
 
     trace_id: str
@@ -37,3 +38,4 @@ class Span:
     events: tuple[SpanEvent, ...] = ()
     resource: Attributes = field(default_factory=dict)
     dropped: int = 0
+    trace_state: str = ""

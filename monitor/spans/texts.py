@@ -14,6 +14,9 @@ _ANSWER = ("answer", "response", "result", "output", "outputs", "text", "content
 _CONTEXT = ("context", "context_str", "documents", "sources")
 _TEXT = ("content", "page_content", "text", "document")
 _ID = ("id", "id_", "doc_id", "node_id", "source")
+_WHOLE = ("inputs", "outputs")
+# OpenInference's, and LangChain's two ways to write a message down.
+_WRAPPINGS = ("message", "data", "kwargs")
 _PARTS = ("content", "parts", "contents")
 _MOST_DEPTH = 6
 
@@ -26,17 +29,13 @@ def plain(attributes: Attributes, key: str) -> str | None:
 def question(attributes: Attributes, key: str) -> str | None:
     """What was asked: text, the question in an object, or the last message of a user in a list of them."""
     value = _value(attributes, key)
-    if isinstance(value, Mapping) and (said := last_message(value.get("messages"), "user", "human")):
-        return said
-    return picked(value, _QUESTION)
+    return last_message(_messages(value), "user", "human") or picked(value, _QUESTION)
 
 
 def answer(attributes: Attributes, key: str) -> str | None:
     """What was answered: text, the answer in an object, or the last message of the assistant in a list of them."""
     value = _value(attributes, key)
-    if isinstance(value, Mapping) and (said := last_message(value.get("messages"), "assistant", "ai")):
-        return said
-    return picked(value, _ANSWER)
+    return last_message(_messages(value), "assistant", "ai") or picked(value, _ANSWER)
 
 
 def context(attributes: Attributes, key: str) -> str | None:
@@ -45,6 +44,14 @@ def context(attributes: Attributes, key: str) -> str | None:
     if not isinstance(value, Mapping):
         return None
     return picked({name: value[name] for name in _CONTEXT if name in value}, _CONTEXT)
+
+
+def tool_said(attributes: Attributes, key: str) -> str | None:
+    """What a tool returned: the text of its message, where the framework wraps it in one, else all as it stands."""
+    value = loaded(attributes.get(key))
+    if isinstance(value, Mapping):
+        value = value.get("output", value)
+    return last_message([value], "tool") or plain(attributes, key)
 
 
 def user_said(attributes: Attributes, key: str) -> str | None:
@@ -94,12 +101,19 @@ def _value(attributes: Attributes, key: str) -> Any:
     return gathered(attributes, key)
 
 
+def _messages(value: Any) -> Any:
+    """The list of messages in what a graph or an agent took or gave."""
+    for name in _WHOLE:
+        inner = value.get(name) if isinstance(value, Mapping) else None
+        value = inner if isinstance(inner, Mapping) else value
+    return value.get("messages") if isinstance(value, Mapping) else None
+
+
 def _inner(one: Any) -> Mapping[str, Any]:
-    """The message in OpenInference's wrapping, or as it is."""
+    """The message in the wrapping of OpenInference or of LangChain, or as it is."""
     if not isinstance(one, Mapping):
         return {}
-    wrapped = one.get("message")
-    return wrapped if isinstance(wrapped, Mapping) else one
+    return next((inner for name in _WRAPPINGS if isinstance(inner := one.get(name), Mapping)), one)
 
 
 def _is_system(message: Mapping[str, Any]) -> bool:

@@ -88,7 +88,15 @@ def _parent(span: Span, by_key: Mapping[Key, Span], anywhere: Mapping[str, Key])
 
 def _nobody(spans: Sequence[Span]) -> Span:
     first, last = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
-    return Span(trace_id=spans[0].trace_id, span_id="", parent_id=None, name="(not sent)", start_ns=first, end_ns=last)
+    return Span(
+        trace_id=spans[0].trace_id,
+        span_id="",
+        parent_id=None,
+        name="(not sent)",
+        start_ns=first,
+        end_ns=last,
+        trace_state=spans[0].trace_state,
+    )
 
 
 def order_of(span: Span) -> tuple[int, int, str, str]:

@@ -55,6 +55,7 @@ class _Batch:
     dead_letters: list[Row]
     ends: dict[tuple[str, int], int]
     records: int
+    otel_traces: bool
 
 
 class Ledger:
@@ -107,6 +108,8 @@ class Ledger:
             escalated = 0
             if written:
                 cursor.execute(statements.INSERT_VERDICTS)
+                if batch.otel_traces:
+                    cursor.execute(statements.INSERT_OTEL_TRACES)
                 cursor.execute(statements.INSERT_JUDGEMENTS)
                 escalated = cursor.execute(statements.INSERT_ESCALATIONS).rowcount
                 cursor.execute(statements.INSERT_DEAD_LETTERS)
@@ -142,6 +145,7 @@ def _prepare(assessments: Sequence[Assessment], dead_letters: Sequence[DeadLette
         dead_letters=[dead_letter_row(letter) for letter in dead.values()],
         ends=_partition_ends(origins),
         records=len(assessments) + len(dead_letters),
+        otel_traces=any(one.trace.otel_trace_id not in (None, one.trace.trace_id) for one in assessments),
     )
 
 

@@ -1,6 +1,5 @@
 """What rates are made from, summed where the verdicts are: no trace leaves Postgres for it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -38,11 +37,14 @@ class Counted:
     Attributes:
         start: of the bucket; None where the window is not divided.
         newest: event time of the last of them.
-        judged: verdicts, and hallucinated ones among them.
+        verdicts: of the local cascade.
+        estimated_verdicts: that there would be had every trace been kept: the sum of 1 / sampling probability.
+        judged: verdicts, and hallucinated ones among them, each weighed by the inverse of its sampling probability;
+            effective numbers (Kish), which are the counts where that is the same for all.
         unreachable: traces on which there could have been no trusted word.
         sums: for the prediction-powered rate.
         sensitivity, specificity: of the local cascade by the trusted word, each trace weighed by the inverse of its
-            chance to get one; effective numbers (Kish).
+            chance to get one and to be sampled; effective numbers (Kish).
     """
 
     segment: Segment
@@ -50,6 +52,8 @@ class Counted:
     judge_version: str
     start: datetime | None
     newest: datetime
+    verdicts: int
+    estimated_verdicts: float
     judged: Share
     unreachable: int
     sums: Sums
@@ -59,9 +63,10 @@ class Counted:
 
 _TERMS = ("a", "b", "c")
 _PRODUCTS = tuple(one + other for place, one in enumerate(_TERMS) for other in _TERMS[place:])
+_SUMMED = ("n", "audits", "weights", "squares", *_TERMS, *(f"q{term}" for term in _TERMS), *_PRODUCTS)
 
 _SUMS = text(
-    "select * from rate_sums(:since, :until, :bucket, :tenant, :service, :trust, :audited_only)"
+    "select * from rate_weighted_sums(:since, :until, :bucket, :tenant, :service, :trust, :audited_only)"
     " order by tenant, service, environment, evaluator, judge_version, start"
 )
 
@@ -157,20 +162,18 @@ def _counted(row: RowMapping) -> Counted:
         judge_version=row["judge_version"],
         start=row["start"],
         newest=row["newest"],
-        judged=Share(hits=row["hits"], n=row["n"]),
+        verdicts=row["n"],
+        estimated_verdicts=row["weights"],
+        judged=_effective(row["hits"], row["weights"], row["squares"]),
         unreachable=row["unreachable"],
-        sums=Sums(n=row["n"], audits=row["audits"], **_named(row, (*_TERMS, *_PRODUCTS))),
+        sums=Sums(**{name: row[name] for name in _SUMMED}),
         sensitivity=_effective(row["found"], row["positives"], row["positive_squares"]),
         specificity=_effective(row["passed"], row["negatives"], row["negative_squares"]),
     )
-
-
-def _named(row: RowMapping, names: Sequence[str]) -> dict[str, Any]:
-    return {name: row[name] for name in names}
 
 
 def _effective(hits: float, weights: float, squares: float) -> Share:
     if not squares:
         return Share(hits=0, n=0)
     n = weights**2 / squares
-    return Share(hits=min(n, n * hits / weights), n=n)
+    return Share(hits=min(n, weights * hits / squares), n=n)

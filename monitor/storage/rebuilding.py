@@ -126,6 +126,6 @@ def _result(row: RowMapping) -> Opinion | CouldNotJudge:
 
 def _trace(row: RowMapping) -> Trace:
     names: Sequence[str] = ("trace_id", "event_time", "tenant", "service", "environment", "question", "answer")
-    marks = ("generator_model", "prompt_version", "otel_trace_id", "otel_span_id")
+    marks = ("generator_model", "prompt_version", "otel_trace_id", "otel_span_id", "sampling_probability")
     values: dict[str, Any] = {name: row[name] for name in (*names, *marks)}
     return Trace(**values, documents=_DOCUMENTS.validate_python(row["documents"]), tags=dict(row["tags"]))

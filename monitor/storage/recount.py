@@ -21,6 +21,7 @@ with verdict_counts as (
         count(*) filter (where first_label = 'hallucinated') as first_hallucinated,
         count(*) filter (where action = 'escalate') as escalated,
         coalesce(sum(probability::numeric), 0) as sum_probability,
+        sum(1 / sampling_probability::numeric - 1) as left_out,
         max(event_time) as last_event_time
     from verdicts
     group by 1, 2, 3, 4, 5, 6
@@ -39,7 +40,8 @@ with verdict_counts as (
     select
         tenant, service, environment, evaluator, judge_version, minute, traces, total, hallucinated, unjudged,
         pending, first_total, first_hallucinated, escalated, coalesce(pool_judged, 0) as pool_judged,
-        trim_scale(sum_probability) as sum_probability, coalesce(local_latency_us, 0) as local_latency_us,
+        trim_scale(sum_probability) as sum_probability, trim_scale(left_out) as left_out,
+        coalesce(local_latency_us, 0) as local_latency_us,
         coalesce(pool_latency_us, 0) as pool_latency_us, last_event_time
     from verdict_counts
     left join judgement_counts using (tenant, service, environment, evaluator, judge_version, minute)
@@ -47,7 +49,8 @@ with verdict_counts as (
     select
         tenant, service, environment, evaluator, judge_version, minute, traces, total, hallucinated, unjudged,
         pending, first_total, first_hallucinated, escalated, pool_judged,
-        trim_scale(sum_probability) as sum_probability, local_latency_us, pool_latency_us, last_event_time
+        trim_scale(sum_probability) as sum_probability, trim_scale(left_out) as left_out,
+        local_latency_us, pool_latency_us, last_event_time
     from rollups
 )
 select

@@ -20,7 +20,7 @@ create temporary table if not exists stage_assessments (
     outcome text not null, label text, probability double precision, reason text, detail text, reasoning text,
     unsupported jsonb not null, decided_by text[] not null,
     action text not null, decision_reason text not null, inclusion_probability double precision not null,
-    priority integer not null, assessment jsonb,
+    sampling_probability double precision not null, priority integer not null, assessment jsonb,
     pool_judged integer not null, local_latency_us bigint not null, pool_latency_us bigint not null,
     fate text
 ) on commit delete rows;
@@ -43,7 +43,7 @@ copy stage_assessments (
     number, topic, partition, "offset", tenant, trace_id, evaluator, judge_version, service, environment,
     event_time, judged_at, question, documents, answer, generator_model, prompt_version, tags,
     otel_trace_id, otel_span_id, outcome, label, probability, reason, detail, reasoning, unsupported, decided_by,
-    action, decision_reason, inclusion_probability, priority, assessment,
+    action, decision_reason, inclusion_probability, sampling_probability, priority, assessment,
     pool_judged, local_latency_us, pool_latency_us
 ) from stdin
 """
@@ -76,6 +76,15 @@ where (
 ) is null
 order by tenant, trace_id, topic, partition, "offset"
 on conflict (tenant, trace_id) do update set tenant = excluded.tenant where false
+"""
+
+# Feedback may name an answer by OpenTelemetry's id, also when the answer's text is kept no longer.
+INSERT_OTEL_TRACES = """
+insert into otel_traces (tenant, otel_trace_id, trace_id)
+select distinct tenant, otel_trace_id, trace_id from stage_assessments
+where fate <> 'duplicate' and otel_trace_id <> trace_id
+order by tenant, otel_trace_id, trace_id
+on conflict do nothing
 """
 
 # A record without a fate was consumed before. Of several records with one trace id, the first is the trace.
@@ -137,12 +146,12 @@ INSERT_VERDICTS = """
 insert into verdicts (
     tenant, trace_id, evaluator, judge_version, service, environment, event_time, judged_at,
     outcome, label, probability, reason, detail, first_label, first_probability, reasoning, unsupported, decided_by,
-    action, decision_reason, inclusion_probability
+    action, decision_reason, inclusion_probability, sampling_probability
 )
 select
     tenant, trace_id, evaluator, judge_version, service, environment, event_time, judged_at,
     outcome, label, probability, reason, detail, label, probability, reasoning, unsupported, decided_by,
-    action, decision_reason, inclusion_probability
+    action, decision_reason, inclusion_probability, sampling_probability
 from stage_assessments
 where fate <> 'duplicate'
 order by tenant, trace_id, evaluator, judge_version
@@ -221,7 +230,7 @@ UPSERT_ROLLUPS = """
 insert into rollups as kept (
     tenant, service, environment, evaluator, judge_version, minute,
     traces, total, hallucinated, unjudged, pending, first_total, first_hallucinated, escalated, pool_judged,
-    sum_probability, local_latency_us, pool_latency_us, last_event_time
+    sum_probability, left_out, local_latency_us, pool_latency_us, last_event_time
 )
 select
     tenant, service, environment, evaluator, judge_version, date_trunc('minute', event_time, 'UTC') as minute,
@@ -235,6 +244,7 @@ select
     count(*) filter (where action = 'escalate'),
     sum(pool_judged),
     coalesce(sum(probability::numeric), 0),
+    sum(1 / sampling_probability::numeric - 1),
     sum(local_latency_us),
     sum(pool_latency_us),
     max(event_time)
@@ -253,6 +263,7 @@ on conflict (tenant, service, environment, evaluator, judge_version, minute) do 
     escalated = kept.escalated + excluded.escalated,
     pool_judged = kept.pool_judged + excluded.pool_judged,
     sum_probability = kept.sum_probability + excluded.sum_probability,
+    left_out = kept.left_out + excluded.left_out,
     local_latency_us = kept.local_latency_us + excluded.local_latency_us,
     pool_latency_us = kept.pool_latency_us + excluded.pool_latency_us,
     last_event_time = greatest(kept.last_event_time, excluded.last_event_time)

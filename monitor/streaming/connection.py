@@ -8,6 +8,7 @@ import faust
 from kafka.net.compat import KafkaNetClient
 
 from monitor.config import KafkaSettings
+from monitor.domain.errors import InvalidSettings
 
 
 def connect(kind: Callable[..., Any], settings: KafkaSettings, *, deadline_seconds: float, **options: Any) -> Any:
@@ -69,7 +70,17 @@ def faust_credentials(settings: KafkaSettings) -> Any:
 
 
 def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=settings.ssl_ca_file)
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidSettings(f"kafka.ssl_ca_file: {settings.ssl_ca_file}: {error}") from None
+    if settings.ssl_certificate_file:
+        try:
+            context.load_cert_chain(settings.ssl_certificate_file, settings.ssl_key_file, password="")
+        except (OSError, ssl.SSLError) as error:
+            problem = f"kafka.ssl_certificate_file, kafka.ssl_key_file: {settings.ssl_certificate_file}: {error}"
+            raise InvalidSettings(problem) from None
+    return context
 
 
 def _password(settings: KafkaSettings) -> str | None:

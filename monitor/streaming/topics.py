@@ -24,7 +24,13 @@ _LONGEST_PAUSE_SECONDS = 10.0
 
 def topic_names(settings: KafkaSettings) -> tuple[str, ...]:
     """Every topic that groundwatch reads or writes."""
-    return (settings.traces_topic, settings.judgements_topic, settings.dead_letters_topic, settings.alerts_topic)
+    return (
+        settings.traces_topic,
+        settings.judgements_topic,
+        settings.dead_letters_topic,
+        settings.feedback_topic,
+        settings.alerts_topic,
+    )
 
 
 def judge_group(settings: KafkaSettings) -> str:

@@ -56,12 +56,14 @@ class Instruments:
         self._permits = gauge(names.POOL_CONCURRENCY, "{call}", "Calls that a server may have under way.")
         self._circuit = gauge(names.POOL_CIRCUIT, "1", "Whether a server's circuit is open: 1 or 0.")
         self._intake = counter(names.INTAKE, "{trace}", "Traces at the sidecar by what became of them.")
+        self._feedback = counter(names.FEEDBACK, "{feedback}", "Feedback by what became of it.")
+        self._redactions = counter(names.REDACTIONS, "{finding}", "Texts that redaction replaced.")
         self._intake_retries = counter(
             names.INTAKE_RETRIES, "{attempt}", "Times that the sidecar began anew with Kafka."
         )
+        self._tee = counter(names.TEE, "{export}", "Exports for the sidecar's tee by what became of them.")
+        self._tee_size = gauge(names.TEE_SIZE, "By", "Bytes of exports that wait for the tee's endpoint.")
         self._accounting = gauge(names.ACCOUNTING, "{record}", "Records of the traces topic by what became of them.")
-        self._spool_size = gauge(names.SPOOL_SIZE, "By", "Bytes of accepted traces that Kafka does not have yet.")
-        self._spool_records = gauge(names.SPOOL_RECORDS, "{trace}", "Accepted traces that Kafka does not have yet.")
 
     def assessed(self, assessment: Assessment) -> None:
         """One trace was judged (or could not be) by the local cascade."""
@@ -122,17 +124,28 @@ class Instruments:
         self._lag.set(records, {names.TOPIC: topic})
 
     def intake(self, outcome: str, count: int = 1, *, reason: str | None = None) -> None:
-        """Traces at the sidecar: `accepted`, `refused` for a reason, `forwarded` to Kafka, or `set_aside`."""
+        """Traces at the sidecar: `accepted`, `refused` or `dropped` for a reason, `forwarded` to Kafka, `set_aside`."""
         self._intake.add(count, {names.OUTCOME: outcome, **({names.REASON: reason} if reason else {})})
+
+    def redacted(self, rule: str, count: int) -> None:
+        """A redaction rule, of those in the settings, has found something so often."""
+        self._redactions.add(count, {names.RULE: rule})
 
     def intake_retried(self) -> None:
         """Kafka failed, and the sidecar begins anew from the last confirmed record."""
         self._intake_retries.add(1)
 
-    def spool(self, *, size_bytes: int, records: int) -> None:
-        """So much waits in the sidecar's spool now."""
-        self._spool_size.set(size_bytes)
-        self._spool_records.set(records)
+    def feedback(self, outcome: str, count: int = 1, *, reason: str | None = None) -> None:
+        """Feedback at the sidecar, as in `intake`; in the ledger `recorded`, or `repeated` where it was known."""
+        self._feedback.add(count, {names.OUTCOME: outcome, **({names.REASON: reason} if reason else {})})
+
+    def tee(self, outcome: str, count: int = 1, *, reason: str | None = None) -> None:
+        """Exports for the tee: `forwarded`, `retried` (attempts that will be repeated), or `dropped` for a reason."""
+        self._tee.add(count, {names.OUTCOME: outcome, **({names.REASON: reason} if reason else {})})
+
+    def tee_waiting(self, size_bytes: int) -> None:
+        """So much waits for the tee's endpoint now."""
+        self._tee_size.set(size_bytes)
 
     def rates(self, segment: Segment, known: Mapping[str, Rate]) -> None:
         """A segment's hallucination rates over the window, by method: `raw`, `corrected`, `powered`.

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.metrics import Meter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -39,7 +40,8 @@ class Telemetry:
     """What one process emits through.
 
     Attributes:
-        instruments: the metrics.
+        meter: of metrics that one process has alone.
+        instruments: the metrics of all.
         evaluations: `gen_ai.evaluation.result` events.
         alerts: `groundwatch.alert.transition` events.
         tracer: spans of our own work.
@@ -51,7 +53,8 @@ class Telemetry:
         self._meter_provider = meter_provider
         self._logger_provider = logger_provider
         self._tracer_provider = tracer_provider
-        self.instruments = Instruments(meter_provider.get_meter(names.SCOPE, __version__))
+        self.meter: Meter = meter_provider.get_meter(names.SCOPE, __version__)
+        self.instruments = Instruments(self.meter)
         events = logger_provider.get_logger(names.SCOPE, __version__)
         self.evaluations = EvaluationEvents(events)
         self.alerts = AlertEvents(events)

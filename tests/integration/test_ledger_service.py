@@ -10,9 +10,11 @@ from monitor.domain.errors import LedgerUnavailable
 from monitor.domain.verdict import Assessment
 from monitor.embedded.postgres import EmbeddedPostgres
 from monitor.services.chunks import CHUNK_BYTES
+from monitor.services.feedback import FeedbackService
 from monitor.services.ledger import LedgerService, Recorded
 from monitor.storage.accounting import accounting
 from monitor.storage.engine import transaction
+from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
 from monitor.storage.recount import recount
 from monitor.storage.tables import dead_letters
@@ -30,8 +32,14 @@ def observed() -> list[Recorded]:
 
 
 @pytest.fixture
-def service(ledger: Ledger, observed: list[Recorded]) -> LedgerService:
-    return LedgerService(ledger=ledger, dead_letters_topic=DEAD, clock=lambda: NOON, observe=observed.append)
+def service(engine: Engine, ledger: Ledger, observed: list[Recorded]) -> LedgerService:
+    return LedgerService(
+        ledger=ledger,
+        dead_letters_topic=DEAD,
+        feedback=FeedbackService(book=FeedbackBook(engine), topic="rag.feedback.v1", clock=lambda: NOON),
+        clock=lambda: NOON,
+        observe=observed.append,
+    )
 
 
 def record(value: bytes, *, topic: str = JUDGEMENTS, offset: int = 0) -> Record:

@@ -19,6 +19,7 @@ from monitor.cli.migrate import register
 from monitor.config import PostgresSettings
 from monitor.domain.errors import LedgerUnavailable
 from monitor.storage.engine import create_ledger_engine
+from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
 from monitor.storage.migrate import check, downgrade, upgrade
 from monitor.storage.recount import recount
@@ -26,6 +27,7 @@ from monitor.storage.tables import metadata
 from monitor.storage.tending import due_alerts
 from tests.examples.alerts import RULES
 from tests.examples.assessments import assessment
+from tests.examples.feedback import feedback
 
 Databases = Callable[[], str]
 
@@ -78,6 +80,7 @@ def test_every_migration_goes_down_and_up_again_with_data(empty_database: Databa
     upgrade(url)
     engine = create_ledger_engine(PostgresSettings(url=SecretStr(url)))
     Ledger(engine).record([assessment(0, escalated=True)])
+    FeedbackBook(engine).record([feedback("f-1", trace_id="t-0-0")])
     for step in reversed((None, *steps[:-1])):
         assert downgrade(url, step or "base").current == step
     assert upgrade(url).up_to_date

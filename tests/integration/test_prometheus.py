@@ -12,6 +12,7 @@ import httpx
 import pytest
 import yaml
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import Meter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
@@ -22,6 +23,7 @@ from monitor.embedded.ports import free_port
 from monitor.embedded.processes import Child
 from monitor.telemetry.instruments import Instruments
 from monitor.telemetry.setup import Telemetry
+from monitor.telemetry.sidecar import AssemblyReading, SidecarInstruments, SpoolReading
 from tests.examples.alerts import alert
 from tests.examples.assessments import assessment, trace
 
@@ -43,7 +45,7 @@ def promtool(*arguments: str) -> str:
 
 
 def test_the_rules_are_what_promtool_says_and_do_what_their_tests_say() -> None:
-    assert "12 rules found" in promtool("check", "rules", FILE.name)
+    assert "14 rules found" in promtool("check", "rules", FILE.name)
     assert "SUCCESS" in promtool("test", "rules", "groundwatch.rules.test.yml")
     assert "valid prometheus config" in promtool("check", "config", "prometheus.yml")
 
@@ -56,10 +58,17 @@ def speak(instruments: Instruments) -> None:
     instruments.evidence(trace("any").segment, 8.9, threshold=9.9)
     instruments.queue_lag("rag.traces.v1", 5)
     instruments.dead_letter(DeadLetterReason.NOT_JSON)
-    instruments.spool(size_bytes=1, records=1)
     instruments.pool_server("http://pool:8000/v1", permits=1, circuit_open=False)
     instruments.escalations_waiting(3)
     instruments.delivery("webhook", "dead")
+    instruments.intake("dropped", 5, reason="too_old")
+
+
+def hold(meter: Meter) -> None:
+    """A sidecar whose oldest trace has waited for an hour."""
+    waiting = SpoolReading(spool="traces", size_bytes=1, records=1, oldest_seconds=3600.0)
+    idle = AssemblyReading(open=0, waiting_bytes=0, late_spans=0, became={}, completed={})
+    SidecarInstruments(meter, spools=lambda: [waiting], assembly=lambda: idle)
 
 
 @contextmanager
@@ -73,6 +82,7 @@ def scraped() -> Iterator[int]:
         tracer_provider=TracerProvider(shutdown_on_exit=False),
     )
     speak(telemetry.instruments)
+    hold(telemetry.meter)
     try:
         yield port
     finally:
@@ -122,7 +132,10 @@ def asked(url: str, path: str, **parameters: str) -> Any:
 
 @pytest.mark.timeout(180)
 def test_prometheus_finds_each_metric_of_the_rules_and_fires(tmp_path: Path) -> None:
-    expected = {"RecordsLost", "HallucinationRateRose", "DeadLetters", "AlertNotDelivered"}
+    expected = {
+        *("RecordsLost", "HallucinationRateRose", "DeadLetters", "AlertNotDelivered"),
+        *("TracesWaitLong", "TracesTooOld"),
+    }
     with scraped() as port, prometheus(port, tmp_path) as (running, url):
         running.wait_until(lambda: set(NAMES) <= set(asked(url, "label/__name__/values")), deadline_seconds=DEADLINE)
         running.wait_until(lambda: set(firing(url)) >= expected, deadline_seconds=DEADLINE)

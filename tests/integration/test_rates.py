@@ -24,6 +24,7 @@ from monitor.storage.engine import transaction
 from monitor.storage.escalations import EscalationQueue
 from monitor.storage.ledger import Ledger
 from monitor.storage.rates import Bucket, count_rates
+from monitor.storage.recount import recount
 from monitor.telemetry.instruments import Instruments
 from tests.examples.assessments import NOON, POOL, assessment, judgement, verdict
 
@@ -81,8 +82,7 @@ def test_postgres_sums_up_what_the_estimators_would(
         for hallucinated, called, audit in truth
     )
     assert (counted.sums.n, counted.sums.audits) == (expected.n, expected.audits)
-    for name in ("a", "b", "c", "aa", "ab", "ac", "bb", "bc", "cc"):
-        assert getattr(counted.sums, name) == pytest.approx(getattr(expected, name)), name
+    assert asdict(counted.sums) == pytest.approx(asdict(expected))
     of_pool = [(hallucinated, called) for hallucinated, called, audit in truth if audit]
     positives = [called for hallucinated, called in of_pool if hallucinated]
     assert (counted.sensitivity.hits, counted.sensitivity.n) == pytest.approx((sum(positives), len(positives)))
@@ -208,11 +208,13 @@ def test_the_powered_rate_in_sql_is_that_of_the_estimator(engine: Engine, seed: 
         said = {"constant 0": 0.0, "constant 1": 1.0, "perfect": float(true), "useless": float(draw.random() < 0.5)}
         said["good"] = float(draw.random() < (0.8 if true else 0.1))
         chance = min(1.0, share * draw.choice([1, 2]))
-        return Seen(predicted=said[kind], trusted=true if draw.random() < chance else None, inclusion=chance)
+        trusted = true if draw.random() < chance else None
+        return Seen(predicted=said[kind], trusted=trusted, inclusion=chance, sampling=draw.choice(sampled))
 
+    sampled = draw.choice([[1.0], [0.1], [0.01, 0.5, 1.0]])
     window = sums(one() for _ in range(draw.choice([60, 500, 2000])))
-    names = ("a", "b", "c", "aa", "ab", "ac", "bb", "bc", "cc")
-    question = f"select * from rate_powered(:n, :audits, 0, {', '.join(f':{name}' for name in names)})"
+    names = ("a", "qa", "b", "qb", "c", "qc", "aa", "ab", "ac", "bb", "bc", "cc")
+    question = f"select * from rate_powered(:audits, 0, :weights, :squares, {', '.join(f':{name}' for name in names)})"
     with transaction(engine) as connection:
         row = connection.execute(text(question), asdict(window)).one_or_none()
     expected = powered_rate(window)
@@ -280,3 +282,92 @@ def test_the_command_says_when_there_is_nothing_and_why_a_rate_is_missing(app: t
     ledger.record([assessment(number, chance=0.0) for number in range(3)])
     shown = CliRunner().invoke(app, ["rates", "--hours", hours_since_noon()], env={"COLUMNS": "200"}).stdout
     assert "no powered rate: 100% of the traces could never be audited" in shown
+
+
+def test_rates_of_a_mix_of_sampling_probabilities_are_weighed_in_sql_and_in_python_alike(
+    engine: Engine, ledger: Ledger
+) -> None:
+    """A sender keeps what its users complain of with 0.8, and the rest with 0.1: as judged, the rate would be false."""
+    draw = random.Random(31)
+    kept, traffic, hallucinated = [], 6000, 0
+    for number in range(traffic):
+        complained = draw.random() < 0.1
+        true = draw.random() < (0.5 if complained else 0.02)
+        hallucinated += true
+        sampling = 0.8 if complained else 0.1
+        if draw.random() < sampling:
+            kept.append((number, true, draw.random() < 0.5, sampling))
+    ledger.record(
+        [
+            assessment(
+                number,
+                probability=0.9 if true else 0.1,
+                escalated=audit,
+                seconds_past_noon=number,
+                chance=0.5,
+                sampling_probability=sampling,
+            )
+            for number, true, audit, sampling in kept
+        ]
+    )
+    queue = EscalationQueue(engine)
+    truths = {number: true for number, true, *_ in kept}
+    while claimed := queue.claim(100, lease_seconds=60):
+        for escalation in claimed:
+            assert escalation.assessment.trace.sampling_probability in (0.1, 0.8)
+            said = judgement(POOL, probability=0.95 if truths[escalation.assessment.origin.offset] else 0.05)
+            assert queue.complete(escalation, said, verdict(said.probability or 0, by=POOL), at=NOON)
+    (rates,) = found(engine)
+    share = hallucinated / traffic
+    assert sum(true for _, true, *_ in kept) / len(kept) > 2 * share
+    for rate in (rates.raw, rates.corrected, rates.powered):
+        assert isinstance(rate, Rate)
+        assert rate.low < share < rate.high
+    assert rates.verdicts == len(kept)
+    assert rates.estimated_verdicts == pytest.approx(traffic, rel=0.08)
+    (counted,) = count_rates(engine, **WINDOW)
+    expected = sums(
+        Seen(predicted=float(true), trusted=true if audit else None, inclusion=0.5, sampling=sampling)
+        for _, true, audit, sampling in kept
+    )
+    assert asdict(counted.sums) == pytest.approx(asdict(expected))
+    (row,) = in_sql(engine)
+    assert [row[name] for name in (*COLUMNS, *HONEST)] == pytest.approx(flat(rates), abs=1e-9)
+    assert row["estimated_verdicts"] == pytest.approx(rates.estimated_verdicts)
+
+
+def test_the_probability_is_kept_with_the_verdict_and_scales_the_traffic(engine: Engine, ledger: Ledger) -> None:
+    ledger.record(
+        [assessment(number, seconds_past_noon=60 * number, sampling_probability=0.25) for number in range(3)]
+        + [assessment(3, probability=None, sampling_probability=1 / 3)]
+        + [assessment(4, probability=0.9)]
+    )
+    ledger.record([assessment(0, sampling_probability=0.25)])  # redelivered: it stands for no more
+    with transaction(engine) as connection:
+
+        def asked(question: str) -> list[Any]:
+            return [tuple(row) for row in connection.execute(text(question))]
+
+        assert asked("select sampling_probability from report.verdict_history order by trace_id") == [
+            (0.25,), (0.25,), (0.25,), (1 / 3,), (1.0,),
+        ]  # fmt: skip
+        assert asked("select traces, verdicts, estimated_traces from report.rates_per_hour") == [
+            (5, 4, pytest.approx(16)),
+        ]
+        assert asked("select estimated_traces from report.rates_per_minute order by minute") == [
+            (pytest.approx(8),), (4.0,), (4.0,),
+        ]  # fmt: skip
+    assert recount(engine) == []
+
+
+def test_one_probability_for_all_leaves_every_rate_as_it_is(
+    engine: Engine, ledger: Ledger, truth: list[tuple[bool, bool, bool]], audited: None
+) -> None:
+    (whole,) = found(engine)
+    with transaction(engine) as connection:
+        connection.execute(text("update verdicts set sampling_probability = 0.1"))
+    (thinned,) = found(engine)
+    assert flat(thinned) == pytest.approx(flat(whole))
+    assert thinned.estimated_verdicts == pytest.approx(10 * whole.verdicts)
+    (row,) = in_sql(engine)
+    assert [row[name] for name in (*COLUMNS, *HONEST)] == pytest.approx(flat(whole))

@@ -1,8 +1,6 @@
 """The sidecar as its users have it: a process, HTTP in front, a broker behind or not."""
 
 import json
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -24,43 +23,15 @@ from monitor.config import KafkaSettings
 from monitor.embedded.broker import embedded_broker
 from monitor.embedded.ports import LOOPBACK, free_port
 from monitor.embedded.processes import Child
+from tests.support.sidecar_processes import READY, Sidecars
 from tests.support.topic_reader import read_all
 
-READY = "sidecar ready on "
 SECONDS = 30.0
 
 
 def trace(trace_id: str) -> dict[str, Any]:
     documents = [{"id": "d", "text": "The office opens at nine. " * 40}]
     return {"trace_id": trace_id, "service": "s", "question": "When?", "documents": documents, "answer": "At nine."}
-
-
-class Sidecars:
-    """One sidecar after another over the same spool and on the same port."""
-
-    def __init__(self, directory: Path, kafka: KafkaSettings) -> None:
-        self.directory = directory
-        self.url = f"http://{LOOPBACK}:{free_port()}"
-        self._numbers = count()
-        self._kafka = {
-            "GROUNDWATCH_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "GROUNDWATCH_KAFKA__TRACES_TOPIC": kafka.traces_topic,
-        }
-
-    def start(self, *options: str) -> Child:
-        child = self.spawn("--port", self.url.rpartition(":")[2], *options)
-        child.wait_until(lambda: READY in child.log.read_text(), deadline_seconds=SECONDS)
-        return child
-
-    def spawn(self, *options: str) -> Child:
-        command = str(Path(sys.executable).with_name("groundwatch"))
-        argv = [command, "sidecar", "--spool", str(self.directory / "spool"), *options]
-        log = self.directory / f"sidecar-{next(self._numbers)}.log"
-        return Child("sidecar", argv, log=log, environment={**os.environ, **self._kafka})
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self.url}/v1/status", timeout=SECONDS).json()
-        return found
 
 
 class Load:
@@ -87,6 +58,10 @@ class Load:
                     continue
                 if response.status_code == 202:
                     self.acknowledged.append(trace_id)
+
+    def wait_for_more(self, count: int) -> None:
+        wanted = len(self.acknowledged) + count
+        eventually(lambda: len(self.acknowledged) >= wanted)
 
     def stop(self) -> None:
         self._stop.set()
@@ -259,3 +234,32 @@ def test_a_stock_exporter_is_all_that_an_instrumented_service_needs(
         assert (trace["question"], trace["answer"]) == (f"Question {number}?", f"Answer {number}.")
         assert [document["text"] for document in trace["documents"]] == [f"Text {number}."]
         assert trace["service"] == "desk"
+
+
+def test_a_dispatching_process_that_is_killed_is_replaced_and_loses_nothing(
+    kafka_settings: KafkaSettings, tmp_path: Path, exits: ExitStack
+) -> None:
+    sidecars = Sidecars(tmp_path, kafka_settings)
+    child = exits.enter_context(sidecars.start())
+    load = Load(sidecars.url, "caller")
+    exits.callback(load.stop)
+    for _ in range(2):
+        load.wait_for_more(100)
+        spawned = [one for one in psutil.Process(child.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+        assert len(spawned) == 1
+        spawned[0].kill()
+    load.wait_for_more(100)
+    load.stop()
+    eventually(lambda: sidecars.status()["spool"]["records"] == 0)
+
+    assert set(load.acknowledged) - set(_ids(kafka_settings)) == set()
+    assert "the dispatching process ended (exit code -9)" in child.log.read_text()
+
+
+def test_the_dispatching_process_ends_with_a_sidecar_that_is_killed(tmp_path: Path, exits: ExitStack) -> None:
+    sidecars = Sidecars(tmp_path, KafkaSettings(bootstrap_servers=f"{LOOPBACK}:1"))
+    child = exits.enter_context(sidecars.start())
+    eventually(lambda: len(psutil.Process(child.pid).children()) == 2)
+    children = psutil.Process(child.pid).children()
+    child.kill()
+    assert psutil.wait_procs(children, timeout=SECONDS)[1] == []

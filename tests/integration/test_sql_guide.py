@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, inspect, text
 
+from monitor.domain.feedback import Thumb
 from monitor.storage.engine import transaction
+from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
 from tests.examples.assessments import assessment, dead_letter
+from tests.examples.feedback import feedback
 
 GUIDE = Path(__file__).parents[2].joinpath("docs", "sql.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"```sql\n(.*?)```", GUIDE, re.DOTALL)
@@ -26,6 +29,13 @@ def filled(engine: Engine, ledger: Ledger) -> Engine:
             assessment(3, seconds_past_noon=3700),
         ],
         [dead_letter(4)],
+    )
+    FeedbackBook(engine).record(
+        [
+            feedback("f-1", trace_id="t-0-0", thumb=Thumb.DOWN, outcome="escalated"),
+            feedback("f-2", trace_id="t-0-3", corrected_answer="At nine."),
+            feedback("f-3", trace_id="nowhere", comment="What?"),
+        ]
     )
     return engine
 

@@ -1,74 +1,24 @@
 """What arrives at a real OTLP/HTTP receiver."""
 
-import gzip
-import socket
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-import uvicorn
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-    ExportMetricsServiceResponse,
-)
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from monitor.config import TelemetrySettings
 from monitor.domain.dead_letter import DeadLetterReason
 from monitor.domain.trace import Document, Origin, Trace
 from monitor.domain.verdict import FAITHFULNESS, Action, Assessment, Decision, Label, Verdict
 from monitor.telemetry.setup import setup_telemetry
+from tests.support.telemetry_collectors import Collector, collecting
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-class Collector:
-    """An OTLP/HTTP receiver that keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.logs: list[ExportLogsServiceRequest] = []
-        self.metrics: list[ExportMetricsServiceRequest] = []
-        self.app = Starlette(
-            routes=[
-                Route("/v1/logs", self._take_logs, methods=["POST"]),
-                Route("/v1/metrics", self._take_metrics, methods=["POST"]),
-            ]
-        )
-
-    async def _take_logs(self, request: Request) -> Response:
-        self.logs.append(ExportLogsServiceRequest.FromString(await _body(request)))
-        return _protobuf(ExportLogsServiceResponse().SerializeToString())
-
-    async def _take_metrics(self, request: Request) -> Response:
-        self.metrics.append(ExportMetricsServiceRequest.FromString(await _body(request)))
-        return _protobuf(ExportMetricsServiceResponse().SerializeToString())
-
-
-async def _body(request: Request) -> bytes:
-    body = await request.body()
-    return gzip.decompress(body) if request.headers.get("content-encoding") == "gzip" else body
-
-
-def _protobuf(body: bytes) -> Response:
-    return Response(body, media_type="application/x-protobuf")
-
-
 @pytest.fixture
 def collector() -> Iterator[tuple[Collector, str]]:
-    taken = Collector()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(taken.app, log_level="warning", lifespan="off", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield taken, f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join(10)
+    with collecting() as (taken, url):
+        yield taken, f"{url}/"
 
 
 def test_verdicts_and_metrics_arrive_over_otlp(collector: tuple[Collector, str]) -> None:

@@ -65,6 +65,33 @@ def test_a_file_that_is_no_toml_is_named(bare: Path) -> None:
     assert SECRET not in message
 
 
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("content-encoding", "leave it out"),
+        ("Host", "leave it out"),
+        ("a b", "String should match pattern"),
+        ("x-key\\r\\nx", "String should match pattern"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_refused_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, header: str, said: str
+) -> None:
+    monkeypatch.setenv("GROUNDWATCH_SIDECAR__TEE_HEADERS", f'{{"{header}": "{SECRET}"}}')
+    message = refusal()
+    assert message.startswith("sidecar.tee_headers")
+    assert said in message
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize("value", ["", " k", "k ", "k\\r\\nhost: evil", "ü", "\\u0000"])
+def test_a_headers_value_that_cannot_be_sent_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("GROUNDWATCH_SIDECAR__TEE_HEADERS", f'{{"x-api-key": "{value}"}}')
+    message = refusal()
+    assert message.startswith("sidecar.tee_headers")
+    assert "evil" not in message
+
+
 def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUNDWATCH_POOL__URL", "")
     assert load_settings().pool.url is None
@@ -87,6 +114,8 @@ def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> 
         ("JUDGE__BATCH_SECONDS", "0", ["judge.batch_seconds = '0'", "greater than 0"]),
         ("JUDGE__BATCH_SECONDS", "inf", ["judge.batch_seconds = 'inf'"]),
         ("SIDECAR__PORT", "65536", ["sidecar.port = '65536'", "65535"]),
+        ("SIDECAR__TEE_ENDPOINT", "collector:4317", ["sidecar.tee_endpoint = 'collector:4317'", "http://"]),
+        ("SIDECAR__TEE_ENDPOINT", "http://localhost:8710/v1/traces", ["sidecar: ", "tee_endpoint", "own address"]),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_the_value_and_what_is_allowed(
@@ -196,6 +225,8 @@ def test_settings_printed_or_shown_hide_secrets() -> None:
     assert shown(f"http://u:{SECRET}@pool:8000/v1") == "http://**********@pool:8000/v1"
     keys = load_settings(alerts={"encryption_keys": [SECRET]}).alerts.encryption_keys
     assert shown(keys) == '["**********"]'
+    headers = load_settings(sidecar={"tee_headers": {"x-api-key": SECRET}}).sidecar.tee_headers
+    assert shown(headers) == '{"x-api-key": "**********"}'
 
 
 def test_a_child_process_reads_the_very_same_settings(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +234,7 @@ def test_a_child_process_reads_the_very_same_settings(bare: Path, monkeypatch: p
         kafka={"partitions": 3, "security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "u"}
         | {"sasl_password": SECRET},
         policy={"threshold": 0.1},
-        sidecar={"spool_sync": False, "spool_directory": 'odd "name"\\'},
+        sidecar={"spool_sync": False, "spool_directory": 'odd "name"\\', "tee_headers": {"x-api-key": SECRET}},
         postgres={"url": "postgresql:///d?host=/tmp/x"},
         pool={
             "url": "http://a/v1",

@@ -42,7 +42,7 @@ RULES = (
     Rule(role=Role.RETRIEVER, part=Part.DOCUMENTS, attribute="gen_ai.retrieval.documents", read=texts.documents),
     Rule(role=Role.RETRIEVER, part=Part.QUESTION, attribute="gen_ai.retrieval.query.text", read=texts.plain),
     Rule(role=Role.TOOL, part=Part.DOCUMENTS, attribute="gen_ai.tool.call.result", read=texts.documents),
-    Rule(role=Role.TOOL, part=Part.CONTEXT, attribute="gen_ai.tool.call.result", read=texts.plain),
+    Rule(role=Role.TOOL, part=Part.CONTEXT, attribute="gen_ai.tool.call.result", read=texts.tool_said),
     Rule(role=Role.STEP, part=Part.QUESTION, attribute="gen_ai.input.messages", read=texts.user_said),
     Rule(role=Role.STEP, part=Part.ANSWER, attribute="gen_ai.output.messages", read=texts.assistant_said),
 )

@@ -27,7 +27,7 @@ RULES = (
     Rule(role=Role.LLM, part=Part.CONTEXT, attribute="llm.input_messages", read=texts.system_said),
     Rule(role=Role.LLM, part=Part.MODEL, attribute="llm.model_name", read=texts.plain),
     Rule(role=Role.TOOL, part=Part.DOCUMENTS, attribute="output.value", read=texts.documents),
-    Rule(role=Role.TOOL, part=Part.CONTEXT, attribute="output.value", read=texts.plain),
+    Rule(role=Role.TOOL, part=Part.CONTEXT, attribute="output.value", read=texts.tool_said),
     Rule(role=Role.STEP, part=Part.QUESTION, attribute="input.value", read=texts.question),
     Rule(role=Role.STEP, part=Part.ANSWER, attribute="output.value", read=texts.answer),
 )

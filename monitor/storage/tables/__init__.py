@@ -17,6 +17,7 @@ from monitor.storage.tables.alerting import (
     subscriptions,
 )
 from monitor.storage.tables.columns import in_seconds, metadata
+from monitor.storage.tables.feedback import feedback, otel_traces
 from monitor.storage.tables.history import (
     dead_letters,
     intake,
@@ -40,6 +41,7 @@ __all__ = [
     "dead_letters",
     "drift_states",
     "escalations",
+    "feedback",
     "in_seconds",
     "intake",
     "judgements",
@@ -48,6 +50,7 @@ __all__ = [
     "label_tasks",
     "labels",
     "metadata",
+    "otel_traces",
     "outbox",
     "pool_spend",
     "receipts",

@@ -1,5 +1,7 @@
 """Prediction-powered rates: unbiased, covering, and no wider than the trusted labels alone."""
 
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 
@@ -35,11 +37,7 @@ def window(draw: np.random.Generator, traces: int, truth: float, inclusion: floa
 
 def times(trace: Seen, count: int) -> Sums:
     one = sums([trace])
-    return Sums(
-        n=count,
-        audits=one.audits * count,
-        **{name: getattr(one, name) * count for name in ("a", "b", "c", "aa", "ab", "ac", "bb", "bc", "cc")},
-    )
+    return Sums(**{name: value * count for name, value in asdict(one).items()})
 
 
 @pytest.mark.parametrize("truth", [0.02, 0.05, 0.1, 0.2, 0.4])
@@ -131,3 +129,93 @@ def test_too_few_audits_are_refused_with_how_many_are_needed() -> None:
 def test_what_is_no_probability_is_refused(predicted: float, inclusion: float) -> None:
     with pytest.raises(ValueError, match="is no trace with a probability"):
         sums([Seen(predicted=predicted, inclusion=inclusion)])
+
+
+UNSURE, SURE = (0.2, 0.4, 0.8), (0.8, 0.05, 0.2)
+"""Share of the traffic, its true rate, and the probability with which it is sampled."""
+TRUTH = 0.2 * 0.4 + 0.8 * 0.05
+
+
+def sampled_window(draw: np.random.Generator, traffic: int) -> Sums:
+    """What sampling leaves of a window, a quarter of it audited, under a judge of 0.8 and 0.9; counted by cell."""
+    total = Sums()
+    of_unsure = int(draw.binomial(traffic, UNSURE[0]))
+    for (_, rate, sampling), traces in ((UNSURE, of_unsure), (SURE, traffic - of_unsure)):
+        kept = int(draw.binomial(traces, sampling))
+        hallucinated = int(draw.binomial(kept, rate))
+        found, false = int(draw.binomial(hallucinated, 0.8)), int(draw.binomial(kept - hallucinated, 0.1))
+        for predicted, trusted, count in (
+            (1.0, True, found),
+            (0.0, True, hallucinated - found),
+            (1.0, False, false),
+            (0.0, False, kept - hallucinated - false),
+        ):
+            drawn = int(draw.binomial(count, 0.25))
+            one = Seen(predicted=predicted, sampling=sampling)
+            total += times(replace(one, trusted=trusted, inclusion=0.25), drawn) + times(one, count - drawn)
+    return total
+
+
+def test_traces_that_were_likelier_to_be_sampled_do_not_pull_the_rate() -> None:
+    draw = np.random.default_rng(17)
+    covered, values, estimates = 0, 0.0, 0.0
+    for _ in range(RUNS):
+        seen = sampled_window(draw, 4000)
+        rate = powered_rate(seen)
+        assert isinstance(rate, Rate)
+        covered += rate.low <= TRUTH <= rate.high
+        values += rate.value
+        estimates += seen.weights
+    assert 0.935 <= covered / RUNS <= 0.965
+    assert values / RUNS == pytest.approx(TRUTH, rel=0.01)
+    assert estimates / RUNS == pytest.approx(4000, rel=0.01)
+
+
+def test_the_raw_rate_with_a_mix_of_sampling_probabilities_covers_what_the_judge_would_have_said_of_all() -> None:
+    draw = np.random.default_rng(19)
+    seen_of_all = TRUTH * 0.8 + (1 - TRUTH) * 0.1
+    covered = 0
+    for _ in range(RUNS):
+        weights = squares = hits = 0.0
+        of_unsure = int(draw.binomial(4000, UNSURE[0]))
+        for (_, rate, sampling), traces in ((UNSURE, of_unsure), (SURE, 4000 - of_unsure)):
+            kept = int(draw.binomial(traces, sampling))
+            called = int(draw.binomial(kept, rate * 0.8 + (1 - rate) * 0.1))
+            weights, squares, hits = weights + kept / sampling, squares + kept / sampling**2, hits + called / sampling
+        told = wilson(weights * hits / squares, weights**2 / squares)
+        assert told is not None
+        covered += told.low <= seen_of_all <= told.high
+    assert 0.935 <= covered / RUNS <= 0.965
+
+
+@pytest.mark.parametrize("sampling", [0.5, 0.1, 0.003])
+def test_one_sampling_probability_for_all_changes_nothing(sampling: float) -> None:
+    draw = np.random.default_rng(23)
+    traces = [
+        Seen(
+            predicted=float(draw.random() < 0.2),
+            trusted=bool(draw.random() < 0.1) if draw.random() < 0.3 else None,
+            inclusion=0.3,
+        )
+        for _ in range(1000)
+    ]
+    whole, thinned = (powered_rate(sums(replace(one, sampling=s) for one in traces)) for s in (1.0, sampling))
+    assert isinstance(whole, Rate)
+    assert isinstance(thinned, Rate)
+    assert asdict(thinned) == pytest.approx(asdict(whole))
+    assert thinned.n == 1000
+
+
+def test_a_trace_that_stands_for_nearly_all_makes_the_interval_wide() -> None:
+    draw = np.random.default_rng(29)
+    ordinary = [Seen(predicted=0.0, trusted=bool(draw.random() < 0.1), inclusion=1.0) for _ in range(1000)]
+    mixed = powered_rate(sums([*ordinary, Seen(predicted=0.0, trusted=True, sampling=1e-4)]))
+    assert isinstance(mixed, Rate)
+    assert mixed.value > 0.9
+    assert mixed.high - mixed.low > 0.6
+
+
+@pytest.mark.parametrize("sampling", [0.0, -0.5, 1.5])
+def test_a_sampling_probability_that_is_none_is_refused(sampling: float) -> None:
+    with pytest.raises(ValueError, match="no trace"):
+        sums([Seen(predicted=0.5, sampling=sampling)])

@@ -3,7 +3,6 @@ import http.client
 import json
 import select
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
@@ -12,19 +11,13 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
-from monitor.ingest.app import Api, Limits, create_app
 from monitor.ingest.counters import NoCounters, Tally
-from monitor.ingest.forward import Forwarder
-from monitor.ingest.memory_producer import MemoryProducer
-from monitor.ingest.serve import listen, url_of
-from monitor.ingest.spool import Spool
 from monitor.wire import MAX_TRACE_BYTES, decode_trace
+from tests.support.sidecars import MEBIBYTE, LocalSidecar
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 PATH = "/v1/rag/traces"
-LIMITS = Limits(max_batch=20, max_request_bytes=4 * 1024 * 1024, body_seconds=0.5)
 JSON = {"Content-Type": "application/json"}
 
 
@@ -45,58 +38,20 @@ def without(field: str) -> dict[str, Any]:
     return {name: value for name, value in trace().items() if name != field}
 
 
-class Sidecar:
-    """A real one, over HTTP, whose Kafka is a list."""
-
-    def __init__(self, directory: Path, limits: Limits = LIMITS, max_bytes: int = 1 << 26) -> None:
-        self.spool = Spool(directory, max_bytes=max_bytes, clock=lambda: NOW)
-        self.tally = Tally()
-        self.kafka = MemoryProducer()
-        self.forwarder = Forwarder(self.spool, self.kafka, topic="t", counters=self.tally)
-        ids = (f"made-{n}" for n in range(1000))
-        api = Api(
-            spool=self.spool,
-            forwarding=self.forwarder.state,
-            tally=self.tally,
-            limits=limits,
-            clock=lambda: NOW,
-            new_ids=ids,
-        )
-        self.listener = listen("127.0.0.1", 0)
-        self._server = uvicorn.Server(uvicorn.Config(create_app(api), log_config=None, lifespan="off", ws="none"))
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self.listener]})
-        self._thread.start()
-        self.client = httpx.Client(base_url=url_of(self.listener), timeout=20)
-
-    def post(self, value: Any) -> httpx.Response:
-        return self.client.post(PATH, json=value)
-
-    def post_raw(self, body: bytes | Iterator[bytes], **headers: str) -> httpx.Response:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.client.post(PATH, content=body, headers={**JSON, **named})
-
-    def stored(self) -> list[dict[str, Any]]:
-        found = self.spool.read(0, limit=1000, max_bytes=1 << 30)
-        return [json.loads(spooled.entry.value) for spooled in found]
-
-    def close(self) -> None:
-        self.client.close()
-        self._server.should_exit = True
-        self._thread.join(20)
-        self.listener.close()
-        self.spool.close()
+def running_in(directory: Path, **limits: Any) -> LocalSidecar:
+    return LocalSidecar(directory, sync=True, now=lambda: NOW, **limits)
 
 
 @pytest.fixture
-def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
-    with closing(Sidecar(tmp_path / "spool")) as running:
+def sidecar(tmp_path: Path) -> Iterator[LocalSidecar]:
+    with closing(running_in(tmp_path)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSidecar]:
     """One for all the tests that have it refuse what they send; it must be empty in the end."""
-    with closing(Sidecar(tmp_path_factory.mktemp("refusing") / "spool")) as running:
+    with closing(running_in(tmp_path_factory.mktemp("refusing"))) as running:
         yield running
         assert running.stored() == []
 
@@ -114,7 +69,7 @@ def only_problem(response: httpx.Response) -> dict[str, Any]:
 # --- accepted ---
 
 
-def test_one_trace_is_on_disk_when_it_is_acknowledged(sidecar: Sidecar) -> None:
+def test_one_trace_is_on_disk_when_it_is_acknowledged(sidecar: LocalSidecar) -> None:
     response = sidecar.post(trace())
 
     assert response.status_code == 202
@@ -126,7 +81,7 @@ def test_one_trace_is_on_disk_when_it_is_acknowledged(sidecar: Sidecar) -> None:
 
 
 @pytest.mark.parametrize("wrap", [lambda traces: traces, lambda traces: {"traces": traces}])
-def test_many_traces_as_a_list_or_an_object(sidecar: Sidecar, wrap: Callable[[Any], Any]) -> None:
+def test_many_traces_as_a_list_or_an_object(sidecar: LocalSidecar, wrap: Callable[[Any], Any]) -> None:
     response = sidecar.post(wrap([trace(trace_id=f"t-{n}") for n in range(20)]))
 
     assert response.status_code == 202
@@ -134,7 +89,7 @@ def test_many_traces_as_a_list_or_an_object(sidecar: Sidecar, wrap: Callable[[An
     assert [stored["trace_id"] for stored in sidecar.stored()] == [f"t-{n}" for n in range(20)]
 
 
-def test_one_trace_a_line(sidecar: Sidecar) -> None:
+def test_one_trace_a_line(sidecar: LocalSidecar) -> None:
     lines = [json.dumps(trace(trace_id="t-1")), "", "{broken", json.dumps(trace(trace_id="t-2")), ""]
     response = sidecar.post_raw("\r\n".join(lines).encode(), Content_Type="application/x-ndjson; charset=utf-8")
 
@@ -146,7 +101,7 @@ def test_one_trace_a_line(sidecar: Sidecar) -> None:
     assert "the line is not JSON" in rejected["problem"]
 
 
-def test_an_empty_batch_is_no_error(sidecar: Sidecar) -> None:
+def test_an_empty_batch_is_no_error(sidecar: LocalSidecar) -> None:
     response = sidecar.post([])
     assert response.status_code == 202
     assert response.json() == {"accepted": 0, "trace_ids": [], "rejected": []}
@@ -155,7 +110,7 @@ def test_an_empty_batch_is_no_error(sidecar: Sidecar) -> None:
 @pytest.mark.parametrize("field", ["trace_id", "event_time"])
 @pytest.mark.parametrize("make", [without, lambda field: trace(**{field: None})])
 def test_id_and_time_are_filled_in_where_they_are_missing(
-    sidecar: Sidecar, field: str, make: Callable[[str], dict[str, Any]]
+    sidecar: LocalSidecar, field: str, make: Callable[[str], dict[str, Any]]
 ) -> None:
     response = sidecar.post(make(field))
 
@@ -166,12 +121,12 @@ def test_id_and_time_are_filled_in_where_they_are_missing(
     assert datetime.fromisoformat(stored["event_time"]) == NOW
 
 
-def test_gzip_is_taken(sidecar: Sidecar) -> None:
+def test_gzip_is_taken(sidecar: LocalSidecar) -> None:
     response = sidecar.post_raw(gzip.compress(json.dumps(trace()).encode()), Content_Encoding="gzip")
     assert response.json()["accepted"] == 1
 
 
-def test_a_byte_order_mark_is_no_problem(sidecar: Sidecar) -> None:
+def test_a_byte_order_mark_is_no_problem(sidecar: LocalSidecar) -> None:
     assert sidecar.post_raw(b"\xef\xbb\xbf" + json.dumps(trace()).encode()).status_code == 202
 
 
@@ -188,19 +143,19 @@ def test_a_byte_order_mark_is_no_problem(sidecar: Sidecar) -> None:
     ],
     ids=["empty answer", "no documents", "years old", "an hour ahead", "NUL", "control characters", "Unicode"],
 )
-def test_odd_but_allowed(sidecar: Sidecar, sent: dict[str, Any], field: str, kept: object) -> None:
+def test_odd_but_allowed(sidecar: LocalSidecar, sent: dict[str, Any], field: str, kept: object) -> None:
     assert sidecar.post(sent).status_code == 202
     (stored,) = sidecar.stored()
     assert stored[field] == kept
 
 
-def test_unknown_fields_are_ignored(sidecar: Sidecar) -> None:
+def test_unknown_fields_are_ignored(sidecar: LocalSidecar) -> None:
     assert sidecar.post(trace(colour="blue", nested={"a": [1]})).status_code == 202
     (stored,) = sidecar.stored()
     assert "colour" not in stored
 
 
-def test_a_trace_sent_twice_is_accepted_twice_for_the_ledger_to_join(sidecar: Sidecar) -> None:
+def test_a_trace_sent_twice_is_accepted_twice_for_the_ledger_to_join(sidecar: LocalSidecar) -> None:
     assert sidecar.post([trace(), trace()]).json()["accepted"] == 2
     assert sidecar.post(trace()).json()["accepted"] == 1
     assert len({spooled.entry.key for spooled in sidecar.spool.read(0, limit=10)}) == 1
@@ -235,7 +190,7 @@ def test_a_trace_sent_twice_is_accepted_twice_for_the_ledger_to_join(sidecar: Si
     ],
 )
 def test_a_broken_trace_is_rejected_by_the_name_of_its_field(
-    refusing: Sidecar, sent: Any, field: str, problem: str
+    refusing: LocalSidecar, sent: Any, field: str, problem: str
 ) -> None:
     rejected = only_problem(refusing.post([sent]))
 
@@ -245,7 +200,7 @@ def test_a_broken_trace_is_rejected_by_the_name_of_its_field(
     assert refusing.stored() == []
 
 
-def test_the_good_ones_of_a_batch_are_accepted(sidecar: Sidecar) -> None:
+def test_the_good_ones_of_a_batch_are_accepted(sidecar: LocalSidecar) -> None:
     response = sidecar.post([trace(trace_id="a"), trace(trace_id="b", answer=1), 3, trace(trace_id="c")])
 
     assert response.status_code == 202
@@ -266,7 +221,7 @@ def test_the_good_ones_of_a_batch_are_accepted(sidecar: Sidecar) -> None:
         (trace(tags={"\ud800": "v"}), "tags", "name"),
     ],
 )
-def test_a_lone_surrogate_costs_its_own_trace_alone(sidecar: Sidecar, sent: Any, field: str, place: str) -> None:
+def test_a_lone_surrogate_costs_its_own_trace_alone(sidecar: LocalSidecar, sent: Any, field: str, place: str) -> None:
     response = sidecar.post_raw(json.dumps([trace(trace_id="good"), sent]).encode())
 
     assert response.status_code == 202
@@ -279,14 +234,13 @@ def test_a_lone_surrogate_costs_its_own_trace_alone(sidecar: Sidecar, sent: Any,
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
-def test_a_number_that_is_none_is_rejected(refusing: Sidecar, number: str) -> None:
+def test_a_number_that_is_none_is_rejected(refusing: LocalSidecar, number: str) -> None:
     body = json.dumps(trace(documents=[{"id": "d", "text": "t", "score": "NUMBER"}])).replace('"NUMBER"', number)
     assert only_problem(refusing.post_raw(body.encode()))["field"].startswith("documents[0].score")
 
 
 def test_a_trace_of_ten_megabytes_is_rejected_with_its_size(tmp_path: Path) -> None:
-    limits = Limits(max_batch=20, max_request_bytes=16 * 1024 * 1024)
-    with closing(Sidecar(tmp_path / "spool", limits)) as sidecar:
+    with closing(running_in(tmp_path, max_request_bytes=16 * MEBIBYTE)) as sidecar:
         documents = [{"id": f"d{n}", "text": "x" * 1_000_000} for n in range(10)]
         response = sidecar.post([trace(trace_id="big", documents=documents), trace(trace_id="small")])
 
@@ -298,7 +252,7 @@ def test_a_trace_of_ten_megabytes_is_rejected_with_its_size(tmp_path: Path) -> N
         assert sidecar.tally.refusals == {"too_large": 1}
 
 
-def test_what_is_stored_never_exceeds_what_readers_take(sidecar: Sidecar) -> None:
+def test_what_is_stored_never_exceeds_what_readers_take(sidecar: LocalSidecar) -> None:
     padding = MAX_TRACE_BYTES - len(json.dumps(without("tenant"), separators=(",", ":")))
     text = "x" * (padding // 2)
     documents = [{"id": "d", "text": text}, {"id": "e", "text": text[:-60]}]
@@ -309,7 +263,7 @@ def test_what_is_stored_never_exceeds_what_readers_take(sidecar: Sidecar) -> Non
     assert all(len(spooled.entry.value) <= MAX_TRACE_BYTES for spooled in stored)
 
 
-def test_hostile_text_is_not_echoed_raw(refusing: Sidecar) -> None:
+def test_hostile_text_is_not_echoed_raw(refusing: LocalSidecar) -> None:
     nasty = "\x1b]0;owned\x07\u202e\x9b"
     response = refusing.post(trace(trace_id=nasty, tags={nasty: 1}, answer=2))
 
@@ -321,7 +275,7 @@ def test_hostile_text_is_not_echoed_raw(refusing: Sidecar) -> None:
     assert "trace_id" not in only_problem(response)
 
 
-def test_a_long_name_is_cut_in_the_answer(refusing: Sidecar) -> None:
+def test_a_long_name_is_cut_in_the_answer(refusing: LocalSidecar) -> None:
     response = refusing.post(trace(tags={"k" * 100_000: "v"}))
     assert response.status_code == 422
     assert len(response.content) < 2000
@@ -343,7 +297,7 @@ def test_a_long_name_is_cut_in_the_answer(refusing: Sidecar) -> None:
     ],
     ids=["empty", "text", "cut short", "trailing", "not UTF-8", "deep", "endless number"],
 )
-def test_not_json_is_refused_with_the_place(sidecar: Sidecar, body: bytes, place: str) -> None:
+def test_not_json_is_refused_with_the_place(sidecar: LocalSidecar, body: bytes, place: str) -> None:
     response = sidecar.post_raw(body)
 
     assert response.status_code == 400
@@ -353,24 +307,48 @@ def test_not_json_is_refused_with_the_place(sidecar: Sidecar, body: bytes, place
 
 
 @pytest.mark.parametrize("value", [7, "text", None, {"traces": 5}])
-def test_json_that_holds_no_traces_is_refused(refusing: Sidecar, value: Any) -> None:
+def test_json_that_holds_no_traces_is_refused(refusing: LocalSidecar, value: Any) -> None:
     response = refusing.post_raw(json.dumps(value).encode())
     assert response.status_code == 422
     assert response.json()["reason"] == "invalid"
 
 
-def test_too_many_traces_are_refused_as_a_whole(sidecar: Sidecar) -> None:
+def test_too_many_traces_are_refused_as_a_whole(sidecar: LocalSidecar) -> None:
     response = sidecar.post([trace()] * 21)
     assert response.status_code == 413
     assert response.json() == {
         "accepted": 0,
         "reason": "too_many",
-        "problem": "21 traces; a request may have at most 20",
+        "problem": "more than 20 traces in one request",
     }
     assert sidecar.stored() == []
 
 
-def test_a_large_body_is_refused_before_it_is_sent(sidecar: Sidecar) -> None:
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"[" + b"{}," * 600_000 + b"{}]", "application/json"),
+        (b'{"traces": [' + b"[[]]," * 300_000 + b"[]]}", "application/json"),
+        (b"{}\n" * 600_000, "application/x-ndjson"),
+    ],
+)
+def test_what_would_unfold_into_millions_of_objects_is_refused_unread(
+    refusing: LocalSidecar, body: bytes, kind: str
+) -> None:
+    response = refusing.post_raw(gzip.compress(body), content_type=kind, content_encoding="gzip")
+    assert response.status_code == 413
+    assert response.json()["reason"] == "too_many"
+    assert "more than 500000 objects and lists" in response.json()["problem"]
+
+
+def test_brackets_in_texts_are_no_objects(sidecar: LocalSidecar) -> None:
+    text = 'She said "[{\\' * 80_000
+    documents = [{"id": "d", "text": text}]
+    assert sidecar.post([trace(trace_id=f"t-{n}", documents=documents) for n in range(3)]).status_code == 202
+    assert len(sidecar.stored()) == 3
+
+
+def test_a_large_body_is_refused_before_it_is_sent(sidecar: LocalSidecar) -> None:
     with closing(socket.create_connection(sidecar.listener.getsockname())) as connection:
         head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n"
         connection.sendall(head.encode())
@@ -380,7 +358,7 @@ def test_a_large_body_is_refused_before_it_is_sent(sidecar: Sidecar) -> None:
         assert json.loads(answer.read())["reason"] == "too_large"
 
 
-def test_a_large_body_without_a_length_is_refused_at_the_limit(sidecar: Sidecar) -> None:
+def test_a_large_body_without_a_length_is_refused_at_the_limit(sidecar: LocalSidecar) -> None:
     sent = []
 
     def endless() -> Iterator[bytes]:
@@ -398,9 +376,9 @@ def test_a_large_body_without_a_length_is_refused_at_the_limit(sidecar: Sidecar)
     assert sidecar.tally.refusals == {"too_large": 1}
 
 
-def test_a_gzip_bomb_is_refused_at_the_limit(refusing: Sidecar) -> None:
+def test_a_gzip_bomb_is_refused_at_the_limit(refusing: LocalSidecar) -> None:
     bomb = gzip.compress(b"[" + b" " * 200_000_000, compresslevel=1)
-    assert len(bomb) < LIMITS.max_request_bytes
+    assert len(bomb) < 4 * MEBIBYTE
     response = refusing.post_raw(bomb, Content_Encoding="gzip")
     assert response.status_code == 413
     assert "once decompressed" in response.json()["problem"]
@@ -409,7 +387,7 @@ def test_a_gzip_bomb_is_refused_at_the_limit(refusing: Sidecar) -> None:
 @pytest.mark.parametrize(
     "body", [b"not gzip", gzip.compress(b"[]")[:-4], gzip.compress(b"[]") + b"more"], ids=["text", "cut", "followed"]
 )
-def test_broken_gzip_is_refused(refusing: Sidecar, body: bytes) -> None:
+def test_broken_gzip_is_refused(refusing: LocalSidecar, body: bytes) -> None:
     response = refusing.post_raw(body, Content_Encoding="gzip")
     assert response.status_code == 400
     assert "gzip" in response.json()["problem"]
@@ -423,13 +401,13 @@ def test_broken_gzip_is_refused(refusing: Sidecar, body: bytes) -> None:
         ({"Content_Encoding": "br"}, "Content-Encoding"),
     ],
 )
-def test_other_types_and_encodings_are_refused(refusing: Sidecar, headers: dict[str, str], word: str) -> None:
+def test_other_types_and_encodings_are_refused(refusing: LocalSidecar, headers: dict[str, str], word: str) -> None:
     response = refusing.post_raw(json.dumps(trace()).encode(), **headers)
     assert response.status_code == 415
     assert word in response.json()["problem"]
 
 
-def test_a_body_that_does_not_come_is_given_up(sidecar: Sidecar) -> None:
+def test_a_body_that_does_not_come_is_given_up(sidecar: LocalSidecar) -> None:
     with closing(socket.create_connection(sidecar.listener.getsockname())) as connection:
         head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         connection.sendall(head.encode() + b"[")
@@ -439,7 +417,7 @@ def test_a_body_that_does_not_come_is_given_up(sidecar: Sidecar) -> None:
     assert sidecar.tally.refusals == {"too_slow": 1}
 
 
-def test_a_caller_that_hangs_up_is_no_error(sidecar: Sidecar) -> None:
+def test_a_caller_that_hangs_up_is_no_error(sidecar: LocalSidecar) -> None:
     with closing(socket.create_connection(sidecar.listener.getsockname())) as connection:
         head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         connection.sendall(head.encode() + b"[")
@@ -448,9 +426,8 @@ def test_a_caller_that_hangs_up_is_no_error(sidecar: Sidecar) -> None:
 
 
 def test_bodies_share_a_memory_limit(tmp_path: Path) -> None:
-    limits = Limits(max_batch=20, max_request_bytes=1024 * 1024, body_seconds=20)
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n"
-    with closing(Sidecar(tmp_path / "spool", limits)) as sidecar, ExitStack() as stack:
+    with closing(running_in(tmp_path, max_request_bytes=MEBIBYTE, body_seconds=20)) as sidecar, ExitStack() as stack:
         callers = [socket.create_connection(sidecar.listener.getsockname()) for _ in range(5)]
         for caller in callers:
             stack.enter_context(closing(caller))
@@ -467,7 +444,7 @@ def test_bodies_share_a_memory_limit(tmp_path: Path) -> None:
 
 
 def test_a_full_spool_asks_to_come_back(tmp_path: Path) -> None:
-    with closing(Sidecar(tmp_path / "spool", max_bytes=1024 * 1024)) as sidecar:
+    with closing(running_in(tmp_path, spool_bytes=MEBIBYTE)) as sidecar:
         big = trace(answer="x" * 60_000)
         responses = [sidecar.post(big) for _ in range(20)]
 
@@ -484,7 +461,7 @@ def test_a_full_spool_asks_to_come_back(tmp_path: Path) -> None:
     [("pragma max_page_count = 1", "spool_full"), ("drop table records", "spool_unavailable")],
     ids=["disk full", "file broken"],
 )
-def test_a_failing_disk_is_the_callers_to_know(sidecar: Sidecar, failure: str, reason: str) -> None:
+def test_a_failing_disk_is_the_callers_to_know(sidecar: LocalSidecar, failure: str, reason: str) -> None:
     sidecar.spool._file._writer.execute(failure)
     response = sidecar.post(trace(answer="x" * 60_000))
     assert (response.status_code, response.json()["reason"]) == (503, reason)
@@ -496,13 +473,13 @@ def test_a_failing_disk_is_the_callers_to_know(sidecar: Sidecar, failure: str, r
 # --- what operators look at ---
 
 
-def test_alive_and_ready(sidecar: Sidecar) -> None:
+def test_alive_and_ready(sidecar: LocalSidecar) -> None:
     assert sidecar.client.get("/healthz").status_code == 200
     response = sidecar.client.get("/readyz")
     assert (response.status_code, response.json()) == (200, {"ready": True, "problem": None})
 
 
-def test_not_ready_without_a_spool_but_alive(sidecar: Sidecar) -> None:
+def test_not_ready_without_a_spool_but_alive(sidecar: LocalSidecar) -> None:
     sidecar.spool.close()
     assert sidecar.client.get("/healthz").status_code == 200
     response = sidecar.client.get("/readyz")
@@ -512,7 +489,7 @@ def test_not_ready_without_a_spool_but_alive(sidecar: Sidecar) -> None:
     assert (refused.status_code, refused.json()["reason"]) == (503, "spool_unavailable")
 
 
-def test_status_tells_counts_and_what_waits(sidecar: Sidecar) -> None:
+def test_status_tells_counts_and_what_waits(sidecar: LocalSidecar) -> None:
     sidecar.post([trace(), trace(answer=1)])
     sidecar.post_raw(b"nonsense")
     status = sidecar.client.get("/v1/status").json()
@@ -530,7 +507,7 @@ def test_status_tells_counts_and_what_waits(sidecar: Sidecar) -> None:
     assert [key for _, key, _ in sidecar.kafka.records] == [b"acme|t-1"]
 
 
-def test_unknown_paths_and_methods(refusing: Sidecar) -> None:
+def test_unknown_paths_and_methods(refusing: LocalSidecar) -> None:
     assert refusing.client.get("/v1/nothing").status_code == 404
     assert refusing.client.get(PATH).status_code == 405
 

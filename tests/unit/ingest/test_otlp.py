@@ -3,98 +3,36 @@
 import gzip
 import json
 import random
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-import uvicorn
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # googleapis ships no types
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 
-from monitor.ingest.app import Api, Limits, create_app
-from monitor.ingest.assembler import Assembler
-from monitor.ingest.counters import Tally
-from monitor.ingest.forward import Forwarder
-from monitor.ingest.memory_producer import MemoryProducer
-from monitor.ingest.otlp_api import OtlpApi
-from monitor.ingest.serve import listen, url_of
-from monitor.ingest.spool import Spool
 from monitor.spans.assembling import assemble
-from monitor.spans.collecting import Patience
 from tests.examples.spans import FILES, answers, recorded_bytes
+from tests.support.sidecars import MEBIBYTE, LocalSidecar
 
 PATH = "/v1/traces"
 PROTOBUF = {"content-type": "application/x-protobuf"}
 JSON = {"content-type": "application/json; charset=utf-8"}
-LIMIT = 2 * 1024 * 1024
+LIMIT = 2 * MEBIBYTE
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Sidecar:
-    """A real one, over HTTP, whose time the tests tell and whose Kafka is nobody."""
-
-    def __init__(self, directory: Path, *, max_bytes: int = 1 << 26, memory: int = 1 << 26) -> None:
-        self.traces = Spool(directory / "traces", max_bytes=1 << 28, sync=False)
-        self.exports = Spool(directory / "spans", max_bytes=max_bytes, sync=False)
-        self.tally, self.clock = Tally(), Clock()
-        self.assembler = Assembler(
-            self.exports, self.traces, tally=self.tally, patience=Patience(), max_bytes=memory, clock=self.clock
-        )
-        forwarder = Forwarder(self.traces, MemoryProducer(), topic="t", counters=self.tally)
-        api = Api(
-            spool=self.traces,
-            forwarding=forwarder.state,
-            tally=self.tally,
-            limits=Limits(max_batch=10, max_request_bytes=LIMIT),
-            assembly=lambda: self.assembler.state,
-        )
-        otlp = OtlpApi(self.exports, tally=self.tally, max_request_bytes=LIMIT)
-        self.listener = listen("127.0.0.1", 0)
-        config = uvicorn.Config(create_app(api, otlp), log_config=None, lifespan="off", ws="none")
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self.listener]})
-        self._thread.start()
-        self.client = httpx.Client(base_url=url_of(self.listener), timeout=20)
-
-    def post(self, body: bytes, headers: dict[str, str]) -> httpx.Response:
-        return self.client.post(PATH, content=body, headers=headers)
-
-    def assembled(self, seconds: float = 4) -> list[dict[str, Any]]:
-        """All traces handed on, once so many seconds have gone by."""
-        while self.assembler.step():
-            pass
-        self.clock.now += seconds
-        self.assembler.step()
-        found = self.traces.read(0, limit=100_000, max_bytes=1 << 30)
-        return [json.loads(spooled.entry.value) for spooled in found]
-
-    def close(self) -> None:
-        self.client.close()
-        self._server.should_exit = True
-        self._thread.join(20)
-        self.listener.close()
-        self.exports.close()
-        self.traces.close()
+def running_in(directory: Path, **limits: int) -> LocalSidecar:
+    return LocalSidecar(directory, max_request_bytes=LIMIT, body_seconds=30, **limits)
 
 
 @pytest.fixture
-def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
-    with closing(Sidecar(tmp_path)) as running:
+def sidecar(tmp_path: Path) -> Iterator[LocalSidecar]:
+    with closing(running_in(tmp_path)) as running:
         yield running
 
 
@@ -126,22 +64,25 @@ def check(found: list[dict[str, Any]], files: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_160_recorded_traces_arrive_whole_from_shuffled_small_batches(sidecar: Sidecar, seed: int) -> None:
+def test_160_recorded_traces_arrive_whole_from_shuffled_small_batches(sidecar: LocalSidecar, seed: int) -> None:
     sent = [batch for file in FILES for batch in batches(file, seed=seed)]
     random.Random(seed).shuffle(sent)
     for batch in sent:
-        response = sidecar.post(batch, PROTOBUF)
+        response = sidecar.export(batch, PROTOBUF)
         assert (response.status_code, response.headers["content-type"]) == (200, "application/x-protobuf")
         assert ExportTraceServiceResponse.FromString(response.content) == ExportTraceServiceResponse()
     check(sidecar.assembled(), FILES)
     status = sidecar.client.get("/v1/status").json()
-    assert status["assembly"] == {"open": 0, "assembled": 160, "not_rag": 0, "late_spans": 0}
+    completed = status["assembly"].pop("completed")
+    assert sum(completed.values()) == completed["ended"] == 157  # three of them hold two questions
+    nothing = {"open": 0, "waiting_bytes": 0, "not_rag": 0, "late_spans": 0}
+    assert status["assembly"] == {**nothing, "assembled": 160}
     assert sidecar.exports.acknowledged == sidecar.exports.durable
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_json_and_gzip_are_taken(sidecar: Sidecar, file: str) -> None:
-    response = sidecar.post(gzip.compress(recorded_bytes(file, "json")), {**JSON, "content-encoding": "gzip"})
+def test_json_and_gzip_are_taken(sidecar: LocalSidecar, file: str) -> None:
+    response = sidecar.export(gzip.compress(recorded_bytes(file, "json")), {**JSON, "content-encoding": "gzip"})
     assert (response.status_code, response.json()) == (200, {})
     assert response.headers["content-type"] == "application/json"
     check(sidecar.assembled(), (file,))
@@ -150,42 +91,42 @@ def test_json_and_gzip_are_taken(sidecar: Sidecar, file: str) -> None:
 def test_what_was_acknowledged_survives_a_restart_and_is_no_second_trace(tmp_path: Path) -> None:
     sent = batches("oi-langchain", seed=1)
     half = len(sent) // 2
-    with closing(Sidecar(tmp_path)) as first:
+    with closing(running_in(tmp_path)) as first:
         for batch in sent[:half]:
-            first.post(batch, PROTOBUF)
+            first.export(batch, PROTOBUF)
         first.assembler.step()
         assert first.assembler.state.open > 0
         assert first.exports.acknowledged == 0
-    with closing(Sidecar(tmp_path)) as second:
+    with closing(running_in(tmp_path)) as second:
         for batch in sent[half:]:
-            second.post(batch, PROTOBUF)
+            second.export(batch, PROTOBUF)
         check(second.assembled(), ("oi-langchain",))
-    with closing(Sidecar(tmp_path)) as third:
+    with closing(running_in(tmp_path)) as third:
         check(third.assembled(), ("oi-langchain",))
 
 
-def test_spans_that_come_after_their_trace_make_no_second_one(sidecar: Sidecar) -> None:
+def test_spans_that_come_after_their_trace_make_no_second_one(sidecar: LocalSidecar) -> None:
     whole = recorded_bytes("oi-llamaindex", "pb")
-    sidecar.post(whole, PROTOBUF)
+    sidecar.export(whole, PROTOBUF)
     assert len(sidecar.assembled()) == 40
-    sidecar.post(whole, PROTOBUF)
+    sidecar.export(whole, PROTOBUF)
     assert len(sidecar.assembled(seconds=1000)) == 40
     assert sidecar.assembler.state.late_spans == 480
 
 
 def test_little_memory_completes_early_and_keeps_going(tmp_path: Path) -> None:
-    with closing(Sidecar(tmp_path, memory=50_000)) as sidecar:
-        sidecar.post(recorded_bytes("tl-langchain", "pb"), PROTOBUF)
+    with closing(running_in(tmp_path, span_bytes=50_000)) as sidecar:
+        sidecar.export(recorded_bytes("tl-langchain", "pb"), PROTOBUF)
         sidecar.assembler.step()
         assert 0 < sidecar.assembler.state.open < 10
         check(sidecar.assembled(), ("tl-langchain",))
 
 
-def test_bad_spans_are_told_and_the_others_taken(sidecar: Sidecar) -> None:
+def test_bad_spans_are_told_and_the_others_taken(sidecar: LocalSidecar) -> None:
     good = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "s"}
     bad = {**good, "traceId": "nonsense"}
     body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [good, bad, bad]}]}]}).encode()
-    response = sidecar.post(body, JSON)
+    response = sidecar.export(body, JSON)
     assert response.status_code == 200
     partial = response.json()["partialSuccess"]
     assert partial["rejectedSpans"] == "2"
@@ -208,9 +149,9 @@ def test_bad_spans_are_told_and_the_others_taken(sidecar: Sidecar) -> None:
     ],
 )
 def test_refusals_carry_a_status_in_the_callers_encoding(
-    sidecar: Sidecar, body: bytes, headers: dict[str, str], status: int
+    sidecar: LocalSidecar, body: bytes, headers: dict[str, str], status: int
 ) -> None:
-    response = sidecar.post(body, headers)
+    response = sidecar.export(body, headers)
     assert response.status_code == status
     if response.headers["content-type"] == "application/json":
         assert response.json()["message"]
@@ -220,9 +161,9 @@ def test_refusals_carry_a_status_in_the_callers_encoding(
 
 
 def test_a_full_spool_asks_to_come_again(tmp_path: Path) -> None:
-    with closing(Sidecar(tmp_path, max_bytes=16 * 1024 * 1024)) as sidecar:
+    with closing(running_in(tmp_path, export_bytes=16 * MEBIBYTE)) as sidecar:
         body = recorded_bytes("tl-langchain", "pb")
-        answers = [sidecar.post(body, PROTOBUF) for _ in range(40)]
+        answers = [sidecar.export(body, PROTOBUF) for _ in range(40)]
         last = answers[-1]
         assert (last.status_code, last.headers["retry-after"]) == (503, "5")
         assert Status.FromString(last.content).code == 14
@@ -230,7 +171,7 @@ def test_a_full_spool_asks_to_come_again(tmp_path: Path) -> None:
         sidecar.assembled()
 
 
-def test_what_the_spans_do_not_tell_is_in_a_tag(sidecar: Sidecar) -> None:
+def test_what_the_spans_do_not_tell_is_in_a_tag(sidecar: LocalSidecar) -> None:
     request = ExportTraceServiceRequest.FromString(recorded_bytes("oi-langchain", "pb"))
     spans = request.resource_spans[0].scope_spans[0].spans
     many = "retrieval.documents.{}.document.content"
@@ -239,13 +180,15 @@ def test_what_the_spans_do_not_tell_is_in_a_tag(sidecar: Sidecar) -> None:
         retriever.attributes.add(key=many.format(number)).value.string_value = f"Text {number}."
     other = next(span for span in spans if span.name == "KBRetriever" and span.trace_id != retriever.trace_id)
     spans.remove(other)
-    sidecar.post(request.SerializeToString(), PROTOBUF)
+    sidecar.export(request.SerializeToString(), PROTOBUF)
     told = {trace["trace_id"]: trace["tags"].get("groundwatch.problems") for trace in sidecar.assembled()}
     assert told[retriever.trace_id.hex()] == "only the first 100 of 120 documents are judged"
     assert len([problems for problems in told.values() if problems is None]) >= 38
 
 
-def test_one_trace_that_cannot_be_assembled_costs_no_other(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_trace_that_cannot_be_assembled_costs_no_other(
+    sidecar: LocalSidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad = next(iter(answers("oi-langchain")))
 
     def fails(spans: Any) -> Any:
@@ -254,16 +197,35 @@ def test_one_trace_that_cannot_be_assembled_costs_no_other(sidecar: Sidecar, mon
         return assemble(spans)
 
     monkeypatch.setattr("monitor.ingest.assembler.assemble", fails)
-    sidecar.post(recorded_bytes("oi-langchain", "pb"), PROTOBUF)
+    sidecar.export(recorded_bytes("oi-langchain", "pb"), PROTOBUF)
     assert len(sidecar.assembled()) == 39
     assert sidecar.tally.refusals == {"invalid": 1}
 
 
-def test_traces_that_break_the_contract_are_counted_and_do_not_stop_the_rest(sidecar: Sidecar) -> None:
+def test_traces_that_break_the_contract_are_counted_and_do_not_stop_the_rest(sidecar: LocalSidecar) -> None:
     request = ExportTraceServiceRequest.FromString(recorded_bytes("oi-langchain", "pb"))
     spans = request.resource_spans[0].scope_spans[0].spans
     root = next(span for span in spans if not span.parent_span_id)
     root.end_time_unix_nano = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp()) * 10**9
-    sidecar.post(request.SerializeToString(), PROTOBUF)
+    sidecar.export(request.SerializeToString(), PROTOBUF)
     assert len(sidecar.assembled()) == 39
     assert sidecar.tally.refusals == {"invalid:event_time": 1}
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("my desk", "my-desk"),
+        ("/prod/desk", "prod-desk"),
+        ("schräg", "schr-g"),
+        ("d" * 99, "d" * 64),
+        ("…", "unknown_service"),
+    ],
+)
+def test_a_service_may_be_called_anything(sidecar: LocalSidecar, named: str, expected: str) -> None:
+    export = ExportTraceServiceRequest.FromString(recorded_bytes("oi-langchain", "pb"))
+    for pair in export.resource_spans[0].resource.attributes:
+        if pair.key == "service.name":
+            pair.value.string_value = named
+    assert sidecar.export(export.SerializeToString(), PROTOBUF).status_code == 200
+    assert {trace["service"] for trace in sidecar.assembled()} == {expected}

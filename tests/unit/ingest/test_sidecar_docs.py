@@ -2,21 +2,15 @@ import contextlib
 import io
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import uvicorn
 
-from monitor.ingest.app import Api, Limits, create_app
-from monitor.ingest.counters import Tally
-from monitor.ingest.forward import ForwardState, KafkaState
 from monitor.ingest.intake import take
-from monitor.ingest.serve import listen, url_of
-from monitor.ingest.spool import Spool
 from monitor.wire import EARLIEST
+from tests.support.sidecars import LocalSidecar
 
 PAGE = (Path(__file__).parents[3] / "docs" / "sidecar.md").read_text("utf-8")
 ADDRESS = "http://127.0.0.1:8710"
@@ -28,16 +22,8 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    with closing(Spool(tmp_path / "spool", max_bytes=1 << 26)) as spool, listen("127.0.0.1", 0) as listener:
-        state = ForwardState(kafka=KafkaState.UNTRIED, in_flight=0, problem=None)
-        limits = Limits(max_batch=10, max_request_bytes=1 << 20)
-        app = create_app(Api(spool=spool, forwarding=lambda: state, tally=Tally(), limits=limits))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield url_of(listener)
-        server.should_exit = True
-        thread.join(20)
+    with closing(LocalSidecar(tmp_path)) as sidecar:
+        yield sidecar.url
 
 
 def test_the_python_example_runs_as_it_stands(url: str) -> None:

@@ -68,6 +68,18 @@ def test_a_web_servers_span_around_the_chain_does_not_hide_its_question() -> Non
     assert (one.question, one.answer) == ("Who, really?", "She did, he said.")
 
 
+def test_a_step_beside_the_work_that_merely_takes_as_long_does_not_answer() -> None:
+    # LangChain's passthrough of the question, run beside the retriever, in a chain that then failed.
+    one = only(
+        [
+            chain("chain", seconds=9),
+            chain("passed through", "Who?", "Who?", parent="chain", seconds=5),
+            retriever("r", "Who?", "A.", parent="chain", at=1),
+        ]
+    )
+    assert (one.question, one.answer) == ("Who?", None)
+
+
 def test_the_model_saw_what_the_reranker_left() -> None:
     reranked = {"reranker.output_documents.0.document.content": "B."}
     one = only(

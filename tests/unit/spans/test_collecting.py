@@ -88,3 +88,13 @@ def test_interleaved_traces_are_kept_apart(count: int) -> None:
     done = told(spans.due(3))
     assert [(size, why) for _, size, why in done] == [(3, Completion.ENDED)] * count
     assert len({trace for trace, *_ in done}) == count
+
+
+def test_traces_of_two_owners_are_never_joined() -> None:
+    spans = SpanCollector(Patience(), max_bytes=1000)
+    spans.add(of(1), owner="acme", position=1, size=10, now=0)
+    spans.add(of(1, "root", None), owner="globex", position=2, size=10, now=0)
+
+    done = {completed.owner: len(completed.spans) for completed in spans.due(30)}
+
+    assert done == {"acme": 1, "globex": 1}

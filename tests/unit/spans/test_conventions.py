@@ -287,6 +287,61 @@ def test_a_rule_finds_its_part(attributes: dict[str, Any], role: Role, part: Par
     assert (reading.parts[part].attribute, reading.parts[part].value) == (attribute, value)
 
 
+def langchain_message(kind: str, content: str) -> dict[str, Any]:
+    """As LangChain's `message_to_dict` writes it."""
+    return {"type": kind, "data": {"type": kind, "content": content, "id": None, "tool_calls": []}}
+
+
+def langchain_constructor(kind: str, content: str) -> dict[str, Any]:
+    """As LangChain's `dumpd` writes it."""
+    name = f"{kind.title()}Message"
+    told = {"content": content, "type": kind}
+    return {"lc": 1, "type": "constructor", "id": ["langchain", "schema", "messages", name], "kwargs": told}
+
+
+@pytest.mark.parametrize("written", [langchain_message, langchain_constructor])
+def test_what_graphs_and_agents_of_langchain_take_and_give_is_read(written: Any) -> None:
+    talk = {
+        "messages": [written(*said) for said in (("human", "Who?"), ("ai", ""), ("tool", "A text."), ("ai", "She."))]
+    }
+    json_type = {"output.mime_type": "application/json", "input.mime_type": "application/json"}
+    both = (
+        oi("CHAIN", **json_type, **{"input.value": json.dumps(talk), "output.value": json.dumps(talk)}),
+        tl(
+            "workflow",
+            **{
+                "traceloop.entity.input": json.dumps({"inputs": talk, "tags": []}),
+                "traceloop.entity.output": json.dumps({"outputs": talk, "kwargs": {}}),
+            },
+        ),
+    )
+    for attributes in both:
+        reading = conventions.read(span("LangGraph", **attributes))
+        assert reading is not None
+        assert (reading.parts[Part.QUESTION].value, reading.parts[Part.ANSWER].value) == ("Who?", "She.")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        oi("TOOL", **{"output.value": json.dumps(langchain_message("tool", "A text."))}),
+        op("execute_tool", **{"gen_ai.tool.call.result": json.dumps(langchain_message("tool", "A text."))}),
+        op("execute_tool", **{"gen_ai.tool.call.result": json.dumps({"role": "tool", "content": "A text."})}),
+        tl(
+            "tool",
+            **{
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.call.result": json.dumps({"output": langchain_constructor("tool", "A text.")}),
+            },
+        ),
+    ],
+)
+def test_a_tools_message_is_its_text(attributes: dict[str, Any]) -> None:
+    reading = conventions.read(span("search", **attributes))
+    assert reading is not None
+    assert (reading.role, reading.parts[Part.CONTEXT].value) == (Role.TOOL, "A text.")
+
+
 def test_every_rule_has_a_case() -> None:
     tried = {(role, part, attribute) for _, role, part, attribute, _ in CASES}
     rules: set[Rule] = {*openinference.RULES, *openllmetry.RULES, *genai.RULES}

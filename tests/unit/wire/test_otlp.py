@@ -116,6 +116,40 @@ def test_values_nested_beyond_reason_are_cut() -> None:
     assert at is None
 
 
+def field(number: int, content: bytes) -> bytes:
+    """A length-delimited field of protobuf, its length in five bytes."""
+    length = bytes((len(content) >> shift & 0x7F) | 0x80 for shift in (0, 7, 14, 21)) + bytes([len(content) >> 28])
+    return bytes([number << 3 | 2]) + length + content
+
+
+MANY = 600_000
+EMPTY_PARTS = {
+    "resources": b"\x0a\x00" * MANY,
+    "spans": field(1, field(2, b"\x12\x00" * MANY)),
+    "attributes": field(1, field(2, field(2, b"\x4a\x00" * MANY))),
+    "events": field(1, field(2, field(2, b"\x5a\x00" * MANY))),
+    "values": field(1, field(2, field(2, field(9, field(2, field(5, b"\x0a\x00" * MANY)))))),
+}
+
+
+@pytest.mark.parametrize("parts", EMPTY_PARTS)
+def test_millions_of_empty_parts_are_refused_before_they_are_unfolded(parts: str) -> None:
+    with pytest.raises(InvalidMessage, match="more than 500000 spans, attributes and values"):
+        decode_protobuf(EMPTY_PARTS[parts])
+
+
+def test_so_are_those_of_json() -> None:
+    with pytest.raises(InvalidMessage, match="more than 500000 spans, attributes and values"):
+        decode_json(b'{"resourceSpans":[' + b"{}," * MANY + b"{}]}")
+
+
+def test_what_only_looks_like_parts_is_read() -> None:
+    request = ExportTraceServiceRequest.FromString(small(recorded_bytes(FILES[0], "pb"), "pb"))
+    text = "\x12\x00" * MANY
+    request.resource_spans[0].scope_spans[0].spans[0].attributes.add(key="k").value.string_value = text
+    assert decode_protobuf(request.SerializeToString()).spans[0].attributes["k"] == text
+
+
 def small(raw: bytes, form: str) -> bytes:
     """A whole export of the first nine spans, so that many can be tried."""
     if form == "json":

@@ -15,7 +15,8 @@ from monitor import wire
 from monitor.domain.alert import Alert, AlertState, Direction, Notification, Severity
 from monitor.domain.confirmation import ConfirmationState
 from monitor.domain.dead_letter import DeadLetterReason
-from monitor.domain.errors import InvalidMessage, InvalidTrace, JudgeUnavailable
+from monitor.domain.errors import InvalidFeedback, InvalidMessage, InvalidTrace, JudgeUnavailable
+from monitor.domain.feedback import FeedbackSource, Thumb
 from monitor.domain.judgement import Tier, Unjudgeable
 from monitor.domain.verdict import Action, Label, Verdict
 from monitor.inference.encoder_manifest import parse_manifest
@@ -58,6 +59,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "verdict.v1": TypeAdapter(Verdict).validate_json,
     "alert.v1": TypeAdapter(Alert).validate_json,
     "encoder_manifest.v1": parse_manifest,
+    "feedback.v1": lambda raw: wire.decode_feedback(raw, now=NOW),
 }
 
 # Not a message between versions, but a file that people write: a field that nobody knows is a slip of the pen.
@@ -126,12 +128,12 @@ def test_invalid_examples_fail_both(contract: str, path: Path) -> None:
     if f"{contract}/{path.stem}" in ONLY_THE_SCHEMA_SAYS_SO:
         READERS[contract](raw)
     else:
-        with pytest.raises((InvalidTrace, InvalidMessage, JudgeUnavailable, ValidationError)):
+        with pytest.raises((InvalidTrace, InvalidFeedback, InvalidMessage, JudgeUnavailable, ValidationError)):
             READERS[contract](raw)
 
 
-def test_no_exception_is_made_for_traces() -> None:
-    assert not [name for name in ONLY_THE_SCHEMA_SAYS_SO if name.startswith("rag_trace")]
+def test_no_exception_is_made_for_what_comes_from_outside() -> None:
+    assert not [name for name in ONLY_THE_SCHEMA_SAYS_SO if name.startswith(("rag_trace", "feedback"))]
 
 
 @pytest.mark.parametrize(("changes", "field"), ONLY_THE_READER_KNOWS.values(), ids=ONLY_THE_READER_KNOWS)
@@ -152,7 +154,17 @@ def test_the_limits_of_a_trace_are_the_same_in_both() -> None:
     assert limits(document["properties"]) == limits(model["properties"])
 
 
+def test_the_limits_of_feedback_are_the_same_in_both() -> None:
+    ours, theirs = schema_of("feedback.v1"), wire.FeedbackV1.model_json_schema()
+    assert set(ours["required"]) == set(theirs["required"])
+    words = {name: theirs["properties"].pop(name) for name in ("thumb", "source")}
+    assert limits({name: ours["properties"][name] for name in theirs["properties"]}) == limits(theirs["properties"])
+    assert {*theirs["properties"], *words} == set(ours["properties"])
+    assert ours["properties"]["thumb"]["enum"] == [*Thumb, None]
+
+
 def test_the_limits_in_bytes_are_stated() -> None:
+    assert str(wire.MAX_FEEDBACK_BYTES) in schema_of("feedback.v1")["description"]
     assert str(wire.MAX_TRACE_BYTES) in schema_of("rag_trace.v1")["description"]
     assert str(wire.MAX_MESSAGE_BYTES) in schema_of("judgement.v1")["description"]
     dead = schema_of("dead_letter.v1")["properties"]
@@ -179,6 +191,7 @@ def test_times_are_written_alike_everywhere() -> None:
         ("judgement.v1", "$defs.identity.properties.tier", Tier),
         ("judgement.v1", "$defs.decision.properties.action", Action),
         ("dead_letter.v1", "properties.reason", DeadLetterReason),
+        ("feedback.v1", "properties.source", FeedbackSource),
         ("alert.v1", "properties.state", AlertState),
         ("alert.v1", "properties.severity", Severity),
         ("alert.v1", "properties.notification", Notification),

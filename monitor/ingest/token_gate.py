@@ -1,0 +1,107 @@
+"""A gate that asks for a token. Tokens come and go while the sidecar runs."""
+
+import hmac
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from monitor.domain.errors import InvalidSettings
+from monitor.ingest.callers import Caller
+from monitor.ingest.counters import Refusal
+from monitor.ingest.refused import RequestRefused
+from monitor.ingest.tokens import Token, digest, read_tokens
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_SCHEME = "bearer"
+_WANTED = "send a token that holds, as: Authorization: Bearer <token>"
+
+
+class TokenGate:
+    """Lets in who bears a token of the file, and speaks for its tenant.
+
+    The file is looked at again at most once a second; a broken one changes nothing, and is told of in `problem`.
+
+    Args:
+        path: of the tokens.
+        now: aware wall clock, for what a token says of its time.
+        clock: seconds that never go back.
+
+    Raises:
+        InvalidSettings: the file cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._now = now
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen = _mark(path)
+        self._tokens = read_tokens(path)
+        self._looked = clock()
+        self._problem: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the file is not used as it is now, if it is not."""
+        return self._problem
+
+    def admit(self, authorization: str | None) -> Caller:
+        """Who the token speaks for. It is not told whether it is unknown, expired or not yet valid.
+
+        Raises:
+            RequestRefused: 401.
+        """
+        self._look_again()
+        scheme, _, secret = (authorization or "").partition(" ")
+        found = self._of(digest(secret.strip())) if scheme.lower() == _SCHEME else None
+        if found is None:
+            raise RequestRefused(401, Refusal.UNAUTHENTICATED, _WANTED)
+        if not found.holds(self._now()):
+            _log.warning("a token was used outside its time: %s of tenant %s", found.name, found.tenant)
+            raise RequestRefused(401, Refusal.UNAUTHENTICATED, _WANTED)
+        return Caller(tenant=found.tenant)
+
+    def _of(self, sha256: str) -> Token | None:
+        """Each is compared, and each to its end: time tells nothing of where a match is."""
+        found = None
+        for token in self._tokens:
+            if hmac.compare_digest(token.sha256, sha256):
+                found = token
+        return found
+
+    def _look_again(self) -> None:
+        if self._clock() - self._looked < _LOOK_SECONDS:
+            return
+        with self._lock:
+            self._looked = self._clock()
+            mark = _mark(self._path)
+            if mark == self._seen:
+                return
+            self._seen = mark
+            try:
+                self._tokens = read_tokens(self._path)
+            except InvalidSettings as error:
+                self._problem = str(error)
+                _log.error("the tokens stay as they were: %s", error)
+            else:
+                self._problem = None
+                _log.warning("tokens were read anew: %d", len(self._tokens))
+
+
+def _mark(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode

@@ -1,0 +1,42 @@
+"""OTLP trace exports, in protobuf and in JSON, as spans (opentelemetry.io/docs/specs/otlp, version 1.x)."""
+
+from monitor.otlp.answers import encode_response, encode_status
+from monitor.otlp.encodings import CONTENT_TYPES, JSON, PROTOBUF
+from monitor.otlp.export import Export, Inspected
+from monitor.otlp.json_mapping import decode_json
+from monitor.otlp.protobuf import decode_protobuf, inspect_protobuf
+
+__all__ = [
+    "CONTENT_TYPES",
+    "JSON",
+    "PROTOBUF",
+    "Export",
+    "Inspected",
+    "decode",
+    "decode_json",
+    "decode_protobuf",
+    "encode_response",
+    "encode_status",
+    "inspect",
+]
+
+
+def decode(raw: bytes, encoding: str) -> Export:
+    """Read an export in one of the two encodings.
+
+    Raises:
+        InvalidMessage: it is none.
+    """
+    return {PROTOBUF: decode_protobuf, JSON: decode_json}[encoding](raw)
+
+
+def inspect(raw: bytes, encoding: str) -> Inspected:
+    """What `decode` would find, in a tenth of its time where the export is protobuf.
+
+    Raises:
+        InvalidMessage: it is none.
+    """
+    if encoding == PROTOBUF:
+        return inspect_protobuf(raw)
+    export = decode_json(raw)
+    return Inspected(spans=len(export.spans), rejected=export.rejected, reason=export.reason)

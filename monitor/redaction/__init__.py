@@ -1,0 +1,1 @@
+"""What must not be kept is found in text and replaced. Pure: no files, no clock, no settings."""

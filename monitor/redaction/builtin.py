@@ -1,0 +1,19 @@
+"""The patterns that settings can name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from monitor.redaction.numbers import CARD, IBAN, PHONE
+from monitor.redaction.pattern import Pattern
+from monitor.redaction.words import EMAIL, SECRET_BEARER, SECRET_IN_URL, SECRET_KEY, SECRET_NAMED, SECRET_TOKEN
+
+BUILT_IN: Mapping[str, tuple[Pattern, ...]] = MappingProxyType(
+    {
+        "email": (EMAIL,),
+        "phone": (PHONE,),
+        "card": (CARD,),
+        "iban": (IBAN,),
+        "secret": (SECRET_KEY, SECRET_TOKEN, SECRET_BEARER, SECRET_IN_URL, SECRET_NAMED),
+    }
+)
+"""By name. What stands first is replaced first."""

@@ -1,0 +1,172 @@
+"""Replaces what patterns find, in text and in JSON values, also where a text is JSON that hides it behind escapes."""
+
+import hashlib
+import hmac
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+from monitor.redaction.pattern import Pattern, always
+
+_HASH_CHARACTERS = 12
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\(.)", re.DOTALL)
+_ASCII_ESCAPE = re.compile(rb"\\u00[0-7]")
+_SHORT_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+_SHORT, _REMEMBERED = 64, 4096
+_WITHIN = 4
+"""JSON within JSON within …: so often."""
+
+Marker = Callable[[Pattern, str], str]
+"""What stands in the place of what a pattern found."""
+
+
+def mask(pattern: Pattern, _: str) -> str:
+    """`[EMAIL]`: nothing of it is left."""
+    return f"[{pattern.label}]"
+
+
+def hashed(key: bytes) -> Marker:
+    """`[EMAIL:9f2c1a…]`: the same value gives the same mark, and without the key no value can be guessed from it.
+
+    HMAC-SHA-256 (RFC 2104), of which 48 bits are kept: two values of a million share a mark with probability 0.002.
+    """
+
+    def mark(pattern: Pattern, found: str) -> str:
+        digest = hmac.new(key, found.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+        return f"[{pattern.label}:{digest[:_HASH_CHARACTERS]}]"
+
+    return mark
+
+
+class Redactor:
+    """Patterns, in their order, with one way to mark. Safe for several threads.
+
+    Args:
+        patterns: what to replace.
+        marker: by what.
+    """
+
+    def __init__(self, patterns: Sequence[Pattern], marker: Marker) -> None:
+        self._patterns = tuple(patterns)
+        self._marker = marker
+        # The built-in patterns see through all other escapes.
+        self._hides = ("\\u", "\\/") if all(pattern.possible is not always for pattern in patterns) else ("\\",)
+        self._clean = lru_cache(_REMEMBERED)(self._has_nothing)
+
+    def possible(self, raw: bytes) -> bool:
+        """Whether UTF-8 text, or a message that holds such, can hold anything to replace. Cheap."""
+        if any(pattern.possible(raw) for pattern in self._patterns):
+            return True
+        # What is looked for is ASCII: only escapes of that can hide it.
+        hides = b"\\/" in raw or (b"\\u00" in raw and _ASCII_ESCAPE.search(raw) is not None)
+        return hides and any(self._possible_in(text) for text in without_escapes(raw.decode("latin-1"), _WITHIN))
+
+    def text(self, text: str, counts: Counter[str]) -> str:
+        """The text without what the patterns find; adds to `counts` by pattern's name."""
+        return self._text(text, counts, _WITHIN)
+
+    def value(self, value: Any, counts: Counter[str]) -> Any:
+        """The same for every text of a JSON value, keys too. Lists and objects are changed in place."""
+        return self._value(value, counts, _WITHIN)
+
+    def _text(self, text: str, counts: Counter[str], within: int) -> str:
+        # Keys and names come again and again.
+        if len(text) <= _SHORT and self._clean(text):
+            return text
+        if within and self._may_hide(text):
+            text = self._escaped(text, counts, within - 1)
+        raw = text.encode(errors="surrogatepass")
+        for pattern in self._patterns:
+            if pattern.possible(raw):
+                text = pattern.expression.sub(partial(self._mark, pattern, counts), text)
+        return text
+
+    def _escaped(self, text: str, counts: Counter[str], within: int) -> str:
+        """Without what escapes hide: JSON text by text; what is none (it may be cut short) as if they were undone."""
+        shown = self._found(text)
+        hiding = next((plain for plain in without_escapes(text, within + 1) if self._found(plain) - shown), None)
+        if hiding is None:
+            return text
+        if text.lstrip()[:1] in ("{", "[", '"'):
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError):
+                pass
+            else:
+                return json.dumps(self._value(value, counts, within), ensure_ascii=False)
+        return self._text(hiding, counts, 0)
+
+    def _has_nothing(self, text: str) -> bool:
+        return not self._may_hide(text) and not any(pattern.expression.search(text) for pattern in self._patterns)
+
+    def _may_hide(self, text: str) -> bool:
+        return any(escape in text for escape in self._hides)
+
+    def _found(self, text: str) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        if self._possible_in(text):
+            self._text(text, counts, 0)
+        return counts
+
+    def _possible_in(self, text: str) -> bool:
+        raw = text.encode(errors="surrogatepass")
+        return any(pattern.possible(raw) for pattern in self._patterns)
+
+    def _mark(self, pattern: Pattern, counts: Counter[str], match: re.Match[str]) -> str:
+        whole = match[0]
+        if not pattern.holds(whole):
+            return whole
+        counts[pattern.name] += 1
+        if "value" not in pattern.expression.groupindex:
+            return self._marker(pattern, whole)
+        start, end = (place - match.start() for place in match.span("value"))
+        return whole[:start] + self._marker(pattern, whole[start:end]) + whole[end:]
+
+    def _value(self, value: Any, counts: Counter[str], within: int) -> Any:
+        """Walks without recursion: the nesting is the sender's choice."""
+        holder = [value]
+        waiting: list[Any] = [holder]
+        while waiting:
+            inside = waiting.pop()
+            places = range(len(inside)) if isinstance(inside, list) else list(inside)
+            for place in places:
+                child = inside[place]
+                if isinstance(child, str):
+                    inside[place] = self._text(child, counts, within)
+                elif isinstance(child, dict | list):
+                    waiting.append(child)
+            if isinstance(inside, dict):
+                self._keys(inside, counts, within)
+        return holder[0]
+
+    def _keys(self, inside: dict[str, Any], counts: Counter[str], within: int) -> None:
+        for key in list(inside):
+            kept = self._text(key, counts, within)
+            if kept != key:
+                inside[kept] = inside.pop(key)
+
+
+def without_escapes(text: str, times: int) -> Iterator[str]:
+    """The text with its escapes undone once, twice, …, for as long as there are any."""
+    for _ in range(times):
+        if "\\" not in text:
+            return
+        text = _undone(text)
+        yield text
+
+
+def _undone(text: str) -> str:
+    try:
+        # In C, where every escape is one of Python's, too; all of JSON's are, but for the next.
+        return text.replace("\\/", "/").encode("latin-1", errors="backslashreplace").decode("unicode_escape")
+    except UnicodeDecodeError:
+        return _ESCAPE.sub(_one_undone, text)
+
+
+def _one_undone(match: re.Match[str]) -> str:
+    if match[1]:
+        return chr(int(match[1], 16))
+    return _SHORT_ESCAPES.get(match[2], match[2])

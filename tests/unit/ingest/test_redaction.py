@@ -1,0 +1,137 @@
+"""Redaction over real HTTP into real spools: nothing that a rule finds is on disk."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from monitor.config import RedactionRuleSettings, RedactionSettings, Settings
+from monitor.otlp import JSON, PROTOBUF
+from monitor.services.treatment import treatment
+from monitor.wire import decode_trace
+from tests.examples.spans import FILES, answers, recorded_bytes
+from tests.support.secrets import (
+    SECRET,
+    hidden_in_json,
+    secret_export,
+    secret_export_json,
+    secret_feedback,
+    secret_trace,
+)
+from tests.support.sidecars import LocalSidecar
+
+RULES = (RedactionRuleSettings(name="badge", regex=r"badge-[0-9]{4}"),)
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings(redaction=RedactionSettings(**{"patterns": ("email",), "rules": RULES, **changes}))
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[LocalSidecar]:
+    with closing(LocalSidecar(tmp_path, treatment=lambda tally: treatment(settings(), tally))) as running:
+        yield running
+
+
+def on_disk(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file())
+
+
+def secrets_in(raw: bytes) -> Counter[str]:
+    return Counter({secret: raw.count(secret.encode()) for secret in SECRET if secret.encode() in raw})
+
+
+def send_all(sidecar: LocalSidecar) -> None:
+    assert sidecar.post(secret_trace()).status_code == 202
+    assert sidecar.post(hidden_in_json()).status_code == 202
+    assert sidecar.client.post("/v1/feedback", json=secret_feedback()).status_code == 202
+    for encoding, body in ((PROTOBUF, secret_export().SerializeToString()), (JSON, secret_export_json())):
+        kind = "application/x-protobuf" if encoding == PROTOBUF else "application/json"
+        assert sidecar.export(body, {"content-type": kind}).status_code == 200
+    sidecar.assembled()
+
+
+def test_nothing_that_a_rule_finds_is_on_disk(sidecar: LocalSidecar, tmp_path: Path) -> None:
+    send_all(sidecar)
+    assert sidecar.exports.durable == 2
+    assert sidecar.spool.durable >= 4
+    assert secrets_in(on_disk(tmp_path)) == Counter()
+    found = sidecar.client.get("/v1/status").json()["redacted"]
+    assert set(found) == {"email", "badge"}
+
+
+def test_without_rules_all_of_it_is_found(tmp_path: Path) -> None:
+    plain = settings(patterns=(), rules=())
+    with closing(LocalSidecar(tmp_path, treatment=lambda tally: treatment(plain, tally))) as sidecar:
+        send_all(sidecar)
+        assert set(secrets_in(on_disk(tmp_path))) == set(SECRET)
+
+
+def test_what_is_kept_still_fulfils_the_contract(sidecar: LocalSidecar) -> None:
+    send_all(sidecar)
+    for spooled in sidecar.spool.read(0, limit=10):
+        trace = decode_trace(spooled.entry.value, now=datetime.now(UTC))
+        assert "office" in trace.question
+        assert "[EMAIL]" in trace.question
+        assert "[BADGE]" in "".join(document.text for document in trace.documents)
+
+
+def test_ids_that_are_replaced_stay_unique_and_feedback_finds_its_trace(sidecar: LocalSidecar) -> None:
+    ids = ["a@example.com", "b@example.com"]
+    for trace_id in ids:
+        sidecar.post({**secret_trace(), "trace_id": trace_id})
+        sidecar.client.post("/v1/feedback", json={"trace_id": trace_id, "thumb": "up"})
+    kept = [found["trace_id"] for found in sidecar.stored()]
+    said = [json.loads(spooled.entry.value)["trace_id"] for spooled in sidecar.feedback_spool.read(0, limit=10)]
+    assert len(set(kept)) == 2
+    assert said == kept
+    assert not set(kept) & set(ids)
+
+
+def test_documents_that_redaction_makes_alike_are_refused_with_the_way_out(sidecar: LocalSidecar) -> None:
+    documents = [{"id": name, "text": "t"} for name in ("a@example.com", "b@example.com")]
+    answer = sidecar.post({**secret_trace(), "documents": documents})
+    assert answer.status_code == 422
+    assert "redaction.action = hash" in answer.json()["rejected"][0]["problem"]
+
+
+def test_a_hash_keeps_values_comparable(tmp_path: Path) -> None:
+    keyed = settings(action="hash", hash_key="a key of sixteen")
+    with closing(LocalSidecar(tmp_path, treatment=lambda tally: treatment(keyed, tally))) as sidecar:
+        sidecar.post({**secret_trace(), "question": "Is it a@example.com?", "answer": "No: b@example.com."})
+        (kept,) = sidecar.stored()
+    marks = [text[text.index("[") : text.index("]") + 1] for text in (kept["question"], kept["answer"])]
+    assert marks[0] != marks[1]
+    assert all(mark.startswith("[EMAIL:") for mark in marks)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_recorded_traces_are_assembled_as_without_redaction(tmp_path: Path, file: str) -> None:
+    careful = Settings(redaction=RedactionSettings(patterns=("secret", "card", "iban", "email", "phone")))
+    with closing(
+        LocalSidecar(tmp_path, max_request_bytes=1 << 24, treatment=lambda tally: treatment(careful, tally))
+    ) as sidecar:
+        sidecar.export(recorded_bytes(file, "pb"), {"content-type": "application/x-protobuf"})
+        found = {trace["trace_id"]: trace for trace in sidecar.assembled()}
+    expected = answers(file)
+    assert {trace_id: trace["answer"] for trace_id, trace in found.items()} == {
+        trace_id: row["answer"] for trace_id, row in expected.items()
+    }
+
+
+def test_an_export_without_a_finding_is_kept_byte_for_byte(tmp_path: Path) -> None:
+    raw = recorded_bytes(FILES[0], "pb")
+    careful = Settings(redaction=RedactionSettings(patterns=("card", "iban")))
+    with closing(
+        LocalSidecar(tmp_path, max_request_bytes=1 << 24, treatment=lambda tally: treatment(careful, tally))
+    ) as sidecar:
+        sidecar.export(raw, {"content-type": "application/x-protobuf"})
+        (spooled,) = sidecar.exports.read(0, limit=2, max_bytes=1 << 28)
+    kept, sent = ExportTraceServiceRequest.FromString(spooled.entry.value), ExportTraceServiceRequest.FromString(raw)
+    assert kept == sent
