@@ -19,8 +19,8 @@ from monitor.domain.rate import Rate, wilson
 from monitor.services.confirming import in_words
 from monitor.services.explaining import course, explain
 from monitor.storage.alerts import find_alert
-from monitor.storage.drift_store import SegmentKey
 from monitor.storage.excerpts import Excerpt, read_excerpts
+from monitor.storage.segment_keys import SegmentKey
 from monitor.storage.slices import Course, newest_minute
 from monitor.wire import alert_to_json
 

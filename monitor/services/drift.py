@@ -29,18 +29,10 @@ from monitor.services.run_lengths import RunLengths
 from monitor.services.slice_watch import Plan, SliceDetectors
 from monitor.services.stopping import Stop
 from monitor.storage.accounting import accounting
-from monitor.storage.drift_store import (
-    ClosedMinute,
-    DetectorState,
-    SegmentKey,
-    SliceChanges,
-    closed_minutes,
-    late_verdicts,
-    load_slice_states,
-    load_states,
-    save_fold,
-)
+from monitor.storage.closed_minutes import ClosedMinute, closed_minutes, late_verdicts
+from monitor.storage.drift_store import DetectorState, SliceChanges, load_slice_states, load_states, save_fold
 from monitor.storage.engine import LedgerEngine
+from monitor.storage.segment_keys import SegmentKey
 from monitor.telemetry.setup import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -121,7 +113,8 @@ class DriftWatch:
         """
         lateness = timedelta(seconds=self._settings.allowed_lateness_seconds)
         folded = Watched()
-        while minutes := closed_minutes(self._engine, lateness=lateness):
+        patience = timedelta(seconds=self._settings.backlog_patience_seconds)
+        while minutes := closed_minutes(self._engine, lateness=lateness, patience=patience):
             round_ = self._fold_all(minutes)
             folded = Watched(
                 minutes=folded.minutes + round_.minutes,

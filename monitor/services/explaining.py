@@ -9,9 +9,9 @@ from monitor.domain.alert import Alarm, Alert
 from monitor.domain.explanation import Explanation
 from monitor.domain.trace import Slice
 from monitor.drift.causes import causes, share_of_look
-from monitor.storage.drift_store import SegmentKey
 from monitor.storage.engine import LedgerEngine
 from monitor.storage.findings import keep_explanation, unexplained
+from monitor.storage.segment_keys import SegmentKey
 from monitor.storage.slices import Change, Course, clearest_examples, count_slices, newest_minute, rate_course
 
 BEFORE = timedelta(days=7)

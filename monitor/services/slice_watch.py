@@ -9,7 +9,8 @@ from monitor.domain.alert import Alarm
 from monitor.domain.trace import Slice
 from monitor.drift.detector import RateDetector
 from monitor.drift.seasons import Seasons
-from monitor.storage.drift_store import ClosedMinute, DetectorState
+from monitor.storage.closed_minutes import ClosedMinute
+from monitor.storage.drift_store import DetectorState
 
 IDLE = timedelta(hours=24)
 """A slice without verdicts for so long, by event time, gives its place to another that needs one."""

@@ -10,8 +10,8 @@ from monitor.domain.explanation import Example
 from monitor.domain.trace import Slice
 from monitor.domain.verdict import Label
 from monitor.drift.causes import Counts
-from monitor.storage.drift_store import SegmentKey
 from monitor.storage.engine import snapshot
+from monitor.storage.segment_keys import SegmentKey
 from monitor.storage.tables import rollups, slice_rollups, traces, verdicts
 
 _MINUTE = timedelta(minutes=1)

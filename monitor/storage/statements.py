@@ -192,12 +192,13 @@ on conflict do nothing
 # The partitions' ends are known from redelivered records too, hence they come as arrays beside the stages.
 UPSERT_INTAKE = """
 insert into intake as kept (
-    topic, partition, high_watermark, next_offset, verdicts, unjudged, pending, dead_letters, duplicates
+    topic, partition, high_watermark, next_offset, verdicts, unjudged, pending, dead_letters, duplicates,
+    newest_event_time, arrived_at
 )
 select
     seen.topic, seen.partition, seen.high_watermark, coalesce(new.next_offset, 0),
     coalesce(new.verdicts, 0), coalesce(new.unjudged, 0), coalesce(new.pending, 0),
-    coalesce(new.dead_letters, 0), coalesce(new.duplicates, 0)
+    coalesce(new.dead_letters, 0), coalesce(new.duplicates, 0), new.newest_event_time, now()
 from unnest(%(topics)s::text[], %(partitions)s::integer[], %(high_watermarks)s::bigint[])
     as seen (topic, partition, high_watermark)
 left join (
@@ -207,11 +208,12 @@ left join (
         count(*) filter (where fate = 'unjudged') as unjudged,
         count(*) filter (where fate = 'pending') as pending,
         count(*) filter (where fate = 'dead_letter') as dead_letters,
-        count(*) filter (where fate = 'duplicate') as duplicates
+        count(*) filter (where fate = 'duplicate') as duplicates,
+        max(least(event_time, now())) as newest_event_time
     from (
-        select topic, partition, "offset", fate from stage_assessments
+        select topic, partition, "offset", fate, event_time from stage_assessments
         union all
-        select topic, partition, "offset", 'dead_letter' from stage_dead_letters
+        select topic, partition, "offset", 'dead_letter', null from stage_dead_letters
     ) as receipt
     group by topic, partition
 ) as new using (topic, partition)
@@ -223,7 +225,9 @@ on conflict (topic, partition) do update set
     unjudged = kept.unjudged + excluded.unjudged,
     pending = kept.pending + excluded.pending,
     dead_letters = kept.dead_letters + excluded.dead_letters,
-    duplicates = kept.duplicates + excluded.duplicates
+    duplicates = kept.duplicates + excluded.duplicates,
+    newest_event_time = greatest(kept.newest_event_time, excluded.newest_event_time),
+    arrived_at = excluded.arrived_at
 """
 
 UPSERT_ROLLUPS = """

@@ -30,7 +30,8 @@ from monitor.services.alerts import AlertDelivery
 from monitor.services.drift import DriftWatch, Watched
 from monitor.services.run_lengths import RunLengths
 from monitor.storage.alerts import find_alerts
-from monitor.storage.drift_store import closed_minutes, load_states
+from monitor.storage.closed_minutes import closed_minutes
+from monitor.storage.drift_store import load_states
 from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.live_segments import live_segments

@@ -9,23 +9,18 @@ from sqlalchemy import Engine, func, select
 
 from monitor.domain.alert import Alert, AlertState
 from monitor.storage.alerts import change_state, find_alerts, raise_alert
-from monitor.storage.drift_store import (
-    ClosedMinute,
-    SegmentKey,
-    closed_minutes,
-    late_verdicts,
-    load_states,
-    save_fold,
-)
+from monitor.storage.closed_minutes import ClosedMinute, closed_minutes, late_verdicts
+from monitor.storage.drift_store import load_states, save_fold
 from monitor.storage.engine import LedgerRefused, transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.outbox import claim_deliveries, mark_delivered, mark_failed
 from monitor.storage.recount import recount
+from monitor.storage.segment_keys import SegmentKey
 from monitor.storage.subscriptions import find_subscriptions, unsubscribe
 from monitor.storage.tables import alert_transitions, outbox
 from monitor.wire import alert_to_json
 from tests.examples.alerts import RULES, alert, subscribed
-from tests.examples.assessments import NOON, VERSION, assessment, trace
+from tests.examples.assessments import NOON, VERSION, assessment, dead_letter, trace
 
 MINUTE = timedelta(minutes=1)
 LATENESS = timedelta(seconds=30)
@@ -72,6 +67,30 @@ def test_an_event_dated_ahead_of_time_closes_nothing_early(engine: Engine, ledge
     ledger.record([assessment(2, seconds_past_noon=now - 900)])
     ((minute,),) = closed_minutes(engine, lateness=timedelta(minutes=5)).values()
     assert minute.total == 1
+
+
+def test_a_minute_stays_open_while_its_traces_may_wait_in_another_partition(engine: Engine, ledger: Ledger) -> None:
+    # Two partitions are caught up with: the first one quickly, the second has come to 12:02 only.
+    ledger.record([assessment(number, seconds_past_noon=60.0 * number) for number in range(10)])
+    ledger.record([assessment(0, trace_id="p1-0", partition=1, end=3, seconds_past_noon=120)])
+    assert [minute.minute for minute in closed_minutes(engine, lateness=LATENESS)[KEY]] == [at(0)]
+    ledger.record([assessment(1, trace_id="p1-1", partition=1, end=3, seconds_past_noon=180)])
+    assert [minute.minute for minute in closed_minutes(engine, lateness=LATENESS)[KEY]] == [at(0), at(1)]
+    ledger.record([assessment(2, trace_id="p1-2", partition=1, end=3, seconds_past_noon=240)])
+    assert len(closed_minutes(engine, lateness=LATENESS)[KEY]) == 8
+
+
+def test_a_silent_partition_holds_no_minute_open_for_ever(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([assessment(number, seconds_past_noon=60.0 * number) for number in range(3)])
+    ledger.record([assessment(0, trace_id="p1-0", partition=1, end=3, seconds_past_noon=0)])
+    assert closed_minutes(engine, lateness=LATENESS) == {}
+    assert len(closed_minutes(engine, lateness=LATENESS, patience=timedelta(0))[KEY]) == 1
+
+
+def test_a_partition_with_nothing_but_dead_letters_holds_no_minute_open(engine: Engine, ledger: Ledger) -> None:
+    events = [assessment(number, seconds_past_noon=60.0 * number) for number in range(3)]
+    ledger.record(events, [dead_letter(0, partition=1, end=9)])
+    assert len(closed_minutes(engine, lateness=LATENESS)[KEY]) == 1
 
 
 def test_segments_close_by_their_own_clock(engine: Engine, ledger: Ledger) -> None:

@@ -20,10 +20,10 @@ from monitor.domain.explanation import Explanation
 from monitor.domain.trace import Slice
 from monitor.services.explaining import Explaining
 from monitor.storage.alerts import change_state, find_alerts, raise_alert
-from monitor.storage.drift_store import SegmentKey
 from monitor.storage.engine import transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.recount import recount
+from monitor.storage.segment_keys import SegmentKey
 from monitor.storage.slices import Change, clearest_examples, count_slices
 from monitor.storage.tables import alert_transitions, outbox, slice_rollups
 from monitor.wire import alert_to_json

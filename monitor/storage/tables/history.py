@@ -139,7 +139,9 @@ intake = Table(
     counter("high_watermark"),
     counter("next_offset"),
     *[counter(name) for name in ("verdicts", "unjudged", "pending", "dead_letters", "duplicates")],
-    comment="A partition's end as last seen, and its receipts counted by outcome.",
+    Column("newest_event_time", DateTime(timezone=True)),
+    Column("arrived_at", DateTime(timezone=True)),
+    comment="A partition's end as last seen, its receipts counted by outcome, and how far its event time has come.",
     postgresql_with=UPDATED_IN_PLACE,
 )
 
