@@ -1,6 +1,7 @@
 """What a sidecar says of itself: alive, ready, and how it stands."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -94,6 +95,7 @@ class StatusApi:
         try:
             self._gate.admit(request.headers.get("authorization"))
         except RequestRefused as refused:
+            refused.count_denial(self._tally)
             return refusal(refused)
         states = {name: await asyncio.to_thread(spool.state) for name, spool in self._spools.items()}
         dispatch = self._dispatch()
@@ -112,11 +114,15 @@ class StatusApi:
                 "spool": spools.pop("traces"),
                 **spools,
                 "kafka": {**_kafka(list(dispatch.kafka.values())), "retries": self._tally.retries_total},
-                "access": {"problem": self._gate.problem},
+                "access": {"problem": self._gate.problem, "refused": self._denials()},
                 "feedback": await self._told_of_feedback(self._feedback) if self._feedback else None,
                 "tee": asdict(self._tee()) if self._tee else None,
             }
         )
+
+    def _denials(self) -> dict[str, int]:
+        tallies = [self._tally, *([self._feedback.tally] if self._feedback else [])]
+        return dict(sum((Counter(tally.denials) for tally in tallies), Counter[str]()))
 
     async def _told_of_feedback(self, standing: FeedbackStanding) -> dict[str, object]:
         tally = standing.tally
