@@ -20,6 +20,7 @@ from monitor.ingest.openapi.parts import Description
 from monitor.ingest.refused import RequestRefused
 from monitor.ingest.spool import Spool, SpoolState
 from monitor.ingest.tee_counters import TeeState
+from monitor.ingest.tls import CertificateState
 
 # A forwarder that has nothing to send has not tried: what another one knows counts for more.
 _FROM_WORST = (KafkaState.DOWN, KafkaState.UP, KafkaState.UNTRIED)
@@ -45,6 +46,7 @@ class StatusApi:
         dispatch: how dispatching stands.
         feedback: how it stands with feedback; None where none is taken.
         tee: what becomes of exports that are passed on; None where none are.
+        certificate: how the sidecar's own stands; None where it has none.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class StatusApi:
         tally: Tally,
         feedback: FeedbackStanding | None = None,
         tee: Callable[[], TeeState] | None = None,
+        certificate: Callable[[], CertificateState] | None = None,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._spools = spools
@@ -64,6 +67,7 @@ class StatusApi:
         self._tally = tally
         self._feedback = feedback
         self._tee = tee
+        self._certificate = certificate
         self._clock = clock
         self._started = clock()
 
@@ -114,7 +118,11 @@ class StatusApi:
                 "spool": spools.pop("traces"),
                 **spools,
                 "kafka": {**_kafka(list(dispatch.kafka.values())), "retries": self._tally.retries_total},
-                "access": {"problem": self._gate.problem, "refused": self._denials()},
+                "access": {
+                    "problem": self._gate.problem,
+                    "refused": self._denials(),
+                    "certificate": _told_of(self._certificate()) if self._certificate else None,
+                },
                 "feedback": await self._told_of_feedback(self._feedback) if self._feedback else None,
                 "tee": asdict(self._tee()) if self._tee else None,
             }
@@ -142,6 +150,10 @@ class StatusApi:
             "oldest_seconds": (self._clock() - state.oldest).total_seconds() if state.oldest else None,
             "problem": state.problem,
         }
+
+
+def _told_of(certificate: CertificateState) -> dict[str, object]:
+    return {"expires": certificate.expires.isoformat(), "problem": certificate.problem}
 
 
 def _kafka(forwarders: Sequence[ForwardState]) -> dict[str, object]:

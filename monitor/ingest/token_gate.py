@@ -13,10 +13,10 @@ from monitor.ingest.callers import Caller
 from monitor.ingest.counters import Denial, Refusal
 from monitor.ingest.refused import RequestRefused
 from monitor.ingest.tokens import Token, digest, read_tokens
+from monitor.ingest.watched_files import WatchedFiles
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
 _SCHEME = "bearer"
 _WANTED = "send a token that holds, as: Authorization: Bearer <token>"
 
@@ -44,11 +44,9 @@ class TokenGate:
     ) -> None:
         self._path = path
         self._now = now
-        self._clock = clock
         self._lock = threading.Lock()
-        self._seen = _mark(path)
+        self._file = WatchedFiles(path, clock=clock)
         self._tokens = read_tokens(path)
-        self._looked = clock()
         self._problem: str | None = None
         self._told_of: set[Token] = set()
 
@@ -96,14 +94,9 @@ class TokenGate:
         return found
 
     def _look_again(self) -> None:
-        if self._clock() - self._looked < _LOOK_SECONDS:
+        if not self._file.changed():
             return
         with self._lock:
-            self._looked = self._clock()
-            mark = _mark(self._path)
-            if mark == self._seen:
-                return
-            self._seen = mark
             try:
                 self._tokens = read_tokens(self._path)
             except InvalidSettings as error:
@@ -117,11 +110,3 @@ class TokenGate:
 
 def _not_let_in(denial: Denial) -> RequestRefused:
     return RequestRefused(401, Refusal.UNAUTHENTICATED, _WANTED, denial=denial)
-
-
-def _mark(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode

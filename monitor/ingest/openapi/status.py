@@ -58,10 +58,15 @@ _SIDECAR: Schema = {
 }
 _ACCESS: Schema = {
     "type": "object",
-    "required": ["problem", "refused"],
+    "required": ["problem", "refused", "certificate"],
     "properties": {
         "problem": _PROBLEM,
         "refused": {"type": "object", "additionalProperties": _COUNT, "description": "Callers not let in, by cause."},
+        "certificate": {
+            "type": ["object", "null"],
+            "required": ["expires", "problem"],
+            "properties": {"expires": {"type": "string", "format": "date-time"}, "problem": _PROBLEM},
+        },
     },
 }
 _READY: Schema = {
