@@ -43,6 +43,11 @@ class KafkaSettings(Section):
     """Our certificate, PEM, where brokers ask for one (mutual TLS)."""
     ssl_key_file: Path | None = None
     """Its private key, PEM."""
+    ssl_key_password: SecretStr | None = None
+    """The private key's password, where it has one; better given by the environment than in the file."""
+    ssl_check_hostname: bool = True
+    """A broker's certificate must be for the name that it is reached by. Without it, whoever has any certificate of the
+    same authority may pose as a broker."""
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Self:
@@ -52,6 +57,8 @@ class KafkaSettings(Section):
             raise ValueError(f"security_protocol {self.security_protocol} also needs {', '.join(missing)}")
         if (self.ssl_certificate_file is None) != (self.ssl_key_file is None):
             raise ValueError("ssl_certificate_file and ssl_key_file go together; one is missing")
+        if self.ssl_key_password and self.ssl_key_file is None:
+            raise ValueError("ssl_key_password also needs ssl_certificate_file and ssl_key_file")
         return self
 
 

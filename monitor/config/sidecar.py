@@ -36,7 +36,7 @@ class SidecarSettings(Section):
     tee_give_up_seconds: Seconds = 300.0
     """An export that the tee's endpoint has not taken after so long is dropped, and the next one tried."""
     tls_certificate_file: Path | None = None
-    """Certificate chain, PEM: with it, both ports speak TLS only. Read at start."""
+    """Certificate chain, PEM: with it, both ports speak TLS only. Read anew when the file is replaced."""
     tls_key_file: Path | None = None
     """The certificate's private key, PEM, without a password."""
     tls_client_ca_file: Path | None = None

@@ -25,6 +25,18 @@ class Refusal(StrEnum):
     SPOOL_UNAVAILABLE = "spool_unavailable"
 
 
+class Denial(StrEnum):
+    """Why a caller was not let in, which the caller is not told. A closed list, as refusals are."""
+
+    MISSING = "missing"
+    """No bearer token."""
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    OTHER_TENANT = "other_tenant"
+    """The token holds, and what was sent names another tenant than its own."""
+
+
 class Drop(StrEnum):
     """Why what could have been watched is not, by the operator's own policy. A closed list, as refusals are."""
 
@@ -42,6 +54,9 @@ class IngestCounters(Protocol):
 
     def refused(self, reason: Refusal, *, field: str | None = None) -> None:
         """One trace, or one whole request, was refused; `field` is the trace's top-level field to blame."""
+
+    def denied(self, cause: Denial) -> None:
+        """One caller was not let in; where that refused something that was to be kept, `refused` was told, too."""
 
     def forwarded(self, count: int) -> None:
         """Kafka has confirmed so many records."""
@@ -66,6 +81,9 @@ class NoCounters:
         """Nothing."""
 
     def refused(self, reason: Refusal, *, field: str | None = None) -> None:
+        """Nothing."""
+
+    def denied(self, cause: Denial) -> None:
         """Nothing."""
 
     def forwarded(self, count: int) -> None:
@@ -97,6 +115,7 @@ class Tally:
     set_aside_total: int = 0
     retries_total: int = 0
     _refusals: Counter[str] = field(default_factory=Counter)
+    _denials: Counter[str] = field(default_factory=Counter)
     _drops: Counter[str] = field(default_factory=Counter)
     _redactions: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -106,6 +125,12 @@ class Tally:
         """A copy of the refusals by reason."""
         with self._lock:
             return dict(self._refusals)
+
+    @property
+    def denials(self) -> Mapping[str, int]:
+        """A copy of how many callers were not let in, by cause."""
+        with self._lock:
+            return dict(self._denials)
 
     @property
     def redactions(self) -> Mapping[str, int]:
@@ -130,6 +155,12 @@ class Tally:
         with self._lock:
             self._refusals[f"{reason}:{field}" if field else str(reason)] += 1
         self.then.refused(reason, field=field)
+
+    def denied(self, cause: Denial) -> None:
+        """Count, and hand on."""
+        with self._lock:
+            self._denials[cause] += 1
+        self.then.denied(cause)
 
     def forwarded(self, count: int) -> None:
         """Count, and hand on."""

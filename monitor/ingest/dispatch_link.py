@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from monitor.ingest.assembler import AssemblyState
-from monitor.ingest.counters import Drop, Refusal
+from monitor.ingest.counters import Denial, Drop, Refusal
 from monitor.ingest.forward import ForwardState, KafkaState
 from monitor.ingest.spool import SpoolState
 
@@ -119,6 +119,10 @@ class RelayedCounters:
     def refused(self, reason: Refusal, *, field: str | None = None) -> None:
         """Relay."""
         self._outbox.send(Counted(method="refused", arguments=(reason,), named={"field": field}))
+
+    def denied(self, cause: Denial) -> None:
+        """Relay."""
+        self._outbox.send(Counted(method="denied", arguments=(cause,)))
 
     def forwarded(self, count: int) -> None:
         """Relay."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from monitor.domain.errors import RecordRefused, SpoolUnavailable, StreamUnavailable
+from monitor.domain.errors import InvalidSettings, RecordRefused, SpoolUnavailable, StreamUnavailable
 from monitor.ingest.ageing import AgeLimit
 from monitor.ingest.counters import IngestCounters
 from monitor.ingest.spool_file import Spooled
@@ -154,7 +154,7 @@ class Forwarder:
         while not self._finished():
             try:
                 self._round()
-            except (StreamUnavailable, SpoolUnavailable, TimeoutError) as error:
+            except (StreamUnavailable, SpoolUnavailable, InvalidSettings, TimeoutError) as error:
                 if self._stopping.is_set():
                     return
                 self._start_over(error)

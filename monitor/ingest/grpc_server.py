@@ -1,10 +1,12 @@
 """grpc.aio, beside uvicorn and in its event loop: both call the same intake, which belongs to one loop."""
 
+from collections.abc import Callable
+
 import grpc
 
 from monitor.domain.errors import InvalidSettings
 from monitor.ingest.otlp_grpc import OtlpGrpc
-from monitor.ingest.tls import Tls
+from monitor.ingest.tls import Certificate, Loaded
 
 _GRACEFUL_SECONDS = 10.0
 _IDENTITY_AND_GZIP = 0b101
@@ -87,8 +89,31 @@ class GrpcServer:
         ]
 
 
-def server_credentials(tls: Tls) -> grpc.ServerCredentials:
-    """The same, as gRPC wants it."""
-    pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-    root = tls.client_ca.read_bytes() if tls.client_ca else None
-    return grpc.ssl_server_credentials([pair], root_certificates=root, require_client_auth=root is not None)
+def server_credentials(certificate: Certificate) -> grpc.ServerCredentials:
+    """The same, as gRPC wants it: it asks at each new connection, and is told where something has changed."""
+    first = certificate.now()
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(first),
+        _changes(certificate, since=first),  # type: ignore[arg-type] # None is "no change", which the types leave out
+        require_client_authentication=certificate.asks_callers,
+    )
+
+
+def _changes(certificate: Certificate, *, since: Loaded) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+    told = since
+
+    def change() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal told
+        now = certificate.now()
+        if now is told:
+            return None
+        told = now
+        return _configuration(now)
+
+    return change
+
+
+def _configuration(loaded: Loaded) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(loaded.key, loaded.certificate)], root_certificates=loaded.client_ca
+    )

@@ -16,7 +16,7 @@ from monitor.domain.errors import BrokenContract, InvalidTrace
 from monitor.domain.trace import Trace
 from monitor.ingest.callers import ANYBODY, Caller
 from monitor.ingest.counters import Refusal
-from monitor.ingest.refused import RequestRefused, shown
+from monitor.ingest.refused import RequestRefused, other_tenant, shown
 from monitor.ingest.spool_file import Entry
 from monitor.ingest.storing import trace_entry
 from monitor.weight import MOST_PARTS, too_many_in_json
@@ -183,7 +183,7 @@ def _own(item: dict[str, Any], tenant: str) -> None:
     if item.get("tenant") is None:
         item["tenant"] = tenant
     elif item["tenant"] != tenant:
-        raise RequestRefused(403, Refusal.FORBIDDEN, f"tenant: the token is of {tenant}; leave the field out")
+        raise other_tenant("tenant", tenant)
 
 
 def _decode(item: Any, *, now: datetime, new_ids: Iterator[str], caller: Caller) -> Trace:

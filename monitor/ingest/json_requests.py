@@ -91,7 +91,7 @@ class JsonRequests:
                 if taken.entries:
                     await store(self._spool, taken.entries, seconds=self._limits.spool_seconds)
         except RequestRefused as refused:
-            self._tally.refused(refused.reason)
+            refused.count(self._tally)
             return refusal(refused)
         except ClientDisconnect:
             return Response(status_code=400)

@@ -41,7 +41,7 @@ class OtlpApi:
         try:
             found = await self._take(request, encoding)
         except RequestRefused as refused:
-            self._tally.refused(refused.reason)
+            refused.count(self._tally)
             return _refusal(refused, encoding or PROTOBUF)
         except ClientDisconnect:
             return Response(status_code=400)

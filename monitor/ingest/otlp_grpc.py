@@ -67,7 +67,7 @@ class OtlpGrpc:
         try:
             return await self._answer(context)
         except RequestRefused as refused:
-            self._tally.refused(refused.reason)
+            refused.count(self._tally)
             await _refuse(context, refused)
         except Exception:  # noqa: BLE001 - gRPC would show the caller our error's text
             _log.exception("an export over gRPC failed unforeseen")

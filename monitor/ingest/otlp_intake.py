@@ -6,13 +6,13 @@ from monitor.domain.errors import InvalidMessage
 from monitor.ingest.body import decompressed
 from monitor.ingest.callers import Caller
 from monitor.ingest.counters import Refusal, Tally
-from monitor.ingest.refused import RequestRefused, shown
+from monitor.ingest.refused import RequestRefused, other_tenant, shown
 from monitor.ingest.spool import Spool
 from monitor.ingest.spool_file import Entry
 from monitor.ingest.storing import store
 from monitor.ingest.tee import Tee
 from monitor.ingest.treatment import NoTreatment, Treatment
-from monitor.otlp import Inspected, inspect
+from monitor.otlp import TENANT, Inspected, inspect
 
 # Below this, parsing takes less time than handing the body to a thread.
 _INLINE_BYTES = 64 * 1024
@@ -61,11 +61,11 @@ class OtlpIntake:
             RequestRefused: as a whole.
         """
         if len(body) <= _INLINE_BYTES and compression in ("", "identity"):
-            kept, found = self._inspected(body, compression, encoding)
+            kept, found = self._inspected(body, compression, encoding, caller)
         else:
             # One at a time: parsed, an export takes many times its bytes, and a small one may unpack to a large one.
             async with self._parsing:
-                kept, found = await asyncio.to_thread(self._inspected, body, compression, encoding)
+                kept, found = await asyncio.to_thread(self._inspected, body, compression, encoding, caller)
         if found.spans:
             await store(self._spool, [_entry(kept, encoding, caller)], seconds=self._spool_seconds)
         if found.rejected:
@@ -74,12 +74,14 @@ class OtlpIntake:
             self._tee.offer(body, encoding=encoding, compression=compression)
         return found
 
-    def _inspected(self, body: bytes, compression: str, encoding: str) -> tuple[bytes, Inspected]:
+    def _inspected(self, body: bytes, compression: str, encoding: str, caller: Caller) -> tuple[bytes, Inspected]:
         plain = decompressed(body, compression, max_bytes=self._max_bytes)
         try:
             found = inspect(plain, encoding)
         except InvalidMessage as error:
             raise RequestRefused(400, Refusal.INVALID, shown(str(error))) from None
+        if caller.tenant is not None and found.tenants - {caller.tenant}:
+            raise other_tenant(f"resource attribute {TENANT}", caller.tenant)
         return self._treatment.export(plain, encoding), found
 
 

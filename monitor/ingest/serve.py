@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -12,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from monitor.domain.errors import InvalidSettings
-from monitor.ingest.tls import Tls
+from monitor.ingest.tls import Certificate
 
 _GRACEFUL_SECONDS = 10
 _KEEP_ALIVE_SECONDS = 30
@@ -77,7 +76,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket, *, tls: Tls | None = None) -> str:
+def url_of(listener: socket.socket, *, tls: Certificate | None = None) -> str:
     """Where a client on this machine finds it."""
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -90,17 +89,10 @@ def serve(
     *,
     on_ready: Callable[[], None],
     beside: Sequence[Companion] = (),
-    tls: Tls | None = None,
+    tls: Certificate | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then finish the requests that have begun, and return."""
-    secured: dict[str, Any] = {}
-    if tls:
-        secured = {
-            "ssl_certfile": tls.certificate,
-            "ssl_keyfile": tls.key,
-            "ssl_ca_certs": tls.client_ca and str(tls.client_ca),
-            "ssl_cert_reqs": ssl.CERT_REQUIRED if tls.client_ca else ssl.CERT_NONE,
-        }
+    secured: dict[str, Any] = {"ssl_context_factory": lambda *_: tls.listening_context()} if tls else {}
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -1,6 +1,7 @@
 """What a sidecar says of itself: alive, ready, and how it stands."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from monitor.ingest.openapi.parts import Description
 from monitor.ingest.refused import RequestRefused
 from monitor.ingest.spool import Spool, SpoolState
 from monitor.ingest.tee_counters import TeeState
+from monitor.ingest.tls import CertificateState
 
 # A forwarder that has nothing to send has not tried: what another one knows counts for more.
 _FROM_WORST = (KafkaState.DOWN, KafkaState.UP, KafkaState.UNTRIED)
@@ -44,6 +46,7 @@ class StatusApi:
         dispatch: how dispatching stands.
         feedback: how it stands with feedback; None where none is taken.
         tee: what becomes of exports that are passed on; None where none are.
+        certificate: how the sidecar's own stands; None where it has none.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class StatusApi:
         tally: Tally,
         feedback: FeedbackStanding | None = None,
         tee: Callable[[], TeeState] | None = None,
+        certificate: Callable[[], CertificateState] | None = None,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._spools = spools
@@ -63,6 +67,7 @@ class StatusApi:
         self._tally = tally
         self._feedback = feedback
         self._tee = tee
+        self._certificate = certificate
         self._clock = clock
         self._started = clock()
 
@@ -94,6 +99,7 @@ class StatusApi:
         try:
             self._gate.admit(request.headers.get("authorization"))
         except RequestRefused as refused:
+            refused.count_denial(self._tally)
             return refusal(refused)
         states = {name: await asyncio.to_thread(spool.state) for name, spool in self._spools.items()}
         dispatch = self._dispatch()
@@ -112,11 +118,19 @@ class StatusApi:
                 "spool": spools.pop("traces"),
                 **spools,
                 "kafka": {**_kafka(list(dispatch.kafka.values())), "retries": self._tally.retries_total},
-                "access": {"problem": self._gate.problem},
+                "access": {
+                    "problem": self._gate.problem,
+                    "refused": self._denials(),
+                    "certificate": _told_of(self._certificate()) if self._certificate else None,
+                },
                 "feedback": await self._told_of_feedback(self._feedback) if self._feedback else None,
                 "tee": asdict(self._tee()) if self._tee else None,
             }
         )
+
+    def _denials(self) -> dict[str, int]:
+        tallies = [self._tally, *([self._feedback.tally] if self._feedback else [])]
+        return dict(sum((Counter(tally.denials) for tally in tallies), Counter[str]()))
 
     async def _told_of_feedback(self, standing: FeedbackStanding) -> dict[str, object]:
         tally = standing.tally
@@ -136,6 +150,10 @@ class StatusApi:
             "oldest_seconds": (self._clock() - state.oldest).total_seconds() if state.oldest else None,
             "problem": state.problem,
         }
+
+
+def _told_of(certificate: CertificateState) -> dict[str, object]:
+    return {"expires": certificate.expires.isoformat(), "problem": certificate.problem}
 
 
 def _kafka(forwarders: Sequence[ForwardState]) -> dict[str, object]:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from monitor.domain.errors import InvalidSettings
 from monitor.ingest.callers import Caller
-from monitor.ingest.counters import Refusal
+from monitor.ingest.counters import Denial, Refusal
 from monitor.ingest.refused import RequestRefused
 from monitor.ingest.tokens import Token, digest, read_tokens
+from monitor.ingest.watched_files import WatchedFiles
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
 _SCHEME = "bearer"
 _WANTED = "send a token that holds, as: Authorization: Bearer <token>"
 
@@ -44,12 +44,11 @@ class TokenGate:
     ) -> None:
         self._path = path
         self._now = now
-        self._clock = clock
         self._lock = threading.Lock()
-        self._seen = _mark(path)
+        self._file = WatchedFiles(path, clock=clock)
         self._tokens = read_tokens(path)
-        self._looked = clock()
         self._problem: str | None = None
+        self._told_of: set[Token] = set()
 
     @property
     def problem(self) -> str | None:
@@ -64,13 +63,27 @@ class TokenGate:
         """
         self._look_again()
         scheme, _, secret = (authorization or "").partition(" ")
-        found = self._of(digest(secret.strip())) if scheme.lower() == _SCHEME else None
+        if scheme.lower() != _SCHEME or not secret.strip():
+            raise _not_let_in(Denial.MISSING)
+        found = self._of(digest(secret.strip()))
         if found is None:
-            raise RequestRefused(401, Refusal.UNAUTHENTICATED, _WANTED)
-        if not found.holds(self._now()):
-            _log.warning("a token was used outside its time: %s of tenant %s", found.name, found.tenant)
-            raise RequestRefused(401, Refusal.UNAUTHENTICATED, _WANTED)
+            raise _not_let_in(Denial.UNKNOWN)
+        now = self._now()
+        if found.over(now):
+            self._tell_once(found, f"is over since {found.expires}")
+            raise _not_let_in(Denial.EXPIRED)
+        if found.early(now):
+            self._tell_once(found, f"does not hold before {found.not_before}")
+            raise _not_let_in(Denial.NOT_YET_VALID)
         return Caller(tenant=found.tenant)
+
+    def _tell_once(self, token: Token, why: str) -> None:
+        """A sender goes on for as long as nobody looks: one line, not one a request."""
+        with self._lock:
+            if token in self._told_of:
+                return
+            self._told_of.add(token)
+        _log.warning("token %s of tenant %s was used and %s", token.name, token.tenant, why)
 
     def _of(self, sha256: str) -> Token | None:
         """Each is compared, and each to its end: time tells nothing of where a match is."""
@@ -81,14 +94,9 @@ class TokenGate:
         return found
 
     def _look_again(self) -> None:
-        if self._clock() - self._looked < _LOOK_SECONDS:
+        if not self._file.changed():
             return
         with self._lock:
-            self._looked = self._clock()
-            mark = _mark(self._path)
-            if mark == self._seen:
-                return
-            self._seen = mark
             try:
                 self._tokens = read_tokens(self._path)
             except InvalidSettings as error:
@@ -96,12 +104,9 @@ class TokenGate:
                 _log.error("the tokens stay as they were: %s", error)
             else:
                 self._problem = None
+                self._told_of &= set(self._tokens)
                 _log.warning("tokens were read anew: %d", len(self._tokens))
 
 
-def _mark(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
+def _not_let_in(denial: Denial) -> RequestRefused:
+    return RequestRefused(401, Refusal.UNAUTHENTICATED, _WANTED, denial=denial)

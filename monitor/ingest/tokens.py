@@ -47,8 +47,15 @@ class Token:
 
     def holds(self, now: datetime) -> bool:
         """Whether it lets its bearer in now."""
-        begun = self.not_before is None or self.not_before <= now
-        return begun and (self.expires is None or now < self.expires)
+        return not self.early(now) and not self.over(now)
+
+    def early(self, now: datetime) -> bool:
+        """Whether it does not hold yet."""
+        return self.not_before is not None and now < self.not_before
+
+    def over(self, now: datetime) -> bool:
+        """Whether it holds no longer."""
+        return self.expires is not None and self.expires <= now
 
 
 def new_secret() -> str:

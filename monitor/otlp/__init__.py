@@ -2,14 +2,15 @@
 
 from monitor.otlp.answers import encode_response, encode_status
 from monitor.otlp.encodings import CONTENT_TYPES, JSON, PROTOBUF
-from monitor.otlp.export import Export, Inspected
-from monitor.otlp.json_mapping import decode_json
+from monitor.otlp.export import TENANT, Export, Inspected
+from monitor.otlp.json_mapping import decode_json, inspect_json
 from monitor.otlp.protobuf import decode_protobuf, inspect_protobuf
 
 __all__ = [
     "CONTENT_TYPES",
     "JSON",
     "PROTOBUF",
+    "TENANT",
     "Export",
     "Inspected",
     "decode",
@@ -36,7 +37,4 @@ def inspect(raw: bytes, encoding: str) -> Inspected:
     Raises:
         InvalidMessage: it is none.
     """
-    if encoding == PROTOBUF:
-        return inspect_protobuf(raw)
-    export = decode_json(raw)
-    return Inspected(spans=len(export.spans), rejected=export.rejected, reason=export.reason)
+    return {PROTOBUF: inspect_protobuf, JSON: inspect_json}[encoding](raw)

@@ -1,7 +1,8 @@
 """An export, as what it holds: spans that can be read, and those that cannot."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from monitor.spans.span import Span
 from monitor.weight import MOST_PARTS
@@ -10,6 +11,8 @@ DEEPEST = 32
 """Levels of nested values that are read."""
 
 TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
+TENANT = "groundwatch.tenant"
+"""Resource attribute by which a sender says whose its spans are."""
 TOO_MANY = f"OTLP: more than {MOST_PARTS} spans, attributes and values in one export: send smaller ones"
 
 
@@ -24,11 +27,17 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inspected:
-    """How many spans of an export can be read, and how many cannot, with the first reason."""
+    """How many spans of an export can be read, and how many cannot, with the first reason; tenants that it names."""
 
     spans: int
     rejected: int = 0
     reason: str | None = None
+    tenants: frozenset[str] = frozenset()
+
+
+def named(values: Iterable[Any]) -> frozenset[str]:
+    """The tenants that values of the resource attribute name; one without a value names none."""
+    return frozenset(str(value) for value in values if value not in (None, ""))
 
 
 class Rejected(Exception):

@@ -13,12 +13,15 @@ from monitor.domain.errors import InvalidMessage
 from monitor.otlp.export import (
     DEEPEST,
     SPAN_ID_BYTES,
+    TENANT,
     TOO_MANY,
     TRACE_ID_BYTES,
     Export,
+    Inspected,
     Rejected,
     checked_id,
     exported,
+    named,
 )
 from monitor.spans.span import Span, SpanEvent
 from monitor.weight import too_many_in_json
@@ -30,6 +33,27 @@ def decode_json(raw: bytes) -> Export:
     Raises:
         InvalidMessage: it is none.
     """
+    return exported(_json_spans(_parsed(raw)))
+
+
+def inspect_json(raw: bytes) -> Inspected:
+    """What `decode_json` would find.
+
+    Raises:
+        InvalidMessage: it is none.
+    """
+    request = _parsed(raw)
+    found = exported(_json_spans(request))
+    tenants = named(
+        _json_any(one.get("value"), 1)
+        for resource_spans in _objects(request, "resourceSpans")
+        for one in _objects(_object(resource_spans, "resource"), "attributes")
+        if one.get("key") == TENANT
+    )
+    return Inspected(spans=len(found.spans), rejected=found.rejected, reason=found.reason, tenants=tenants)
+
+
+def _parsed(raw: bytes) -> Mapping[str, Any]:
     if too_many_in_json(raw):
         raise InvalidMessage(TOO_MANY)
     try:
@@ -38,7 +62,7 @@ def decode_json(raw: bytes) -> Export:
         raise InvalidMessage(f"OTLP: not JSON: {error}") from None
     if not isinstance(request, dict) or not isinstance(request.get("resourceSpans", []), list):
         raise InvalidMessage("OTLP: not an object with resourceSpans")
-    return exported(_json_spans(request))
+    return request
 
 
 def _json_spans(request: Mapping[str, Any]) -> Iterator[Span | Rejected]:

@@ -13,6 +13,7 @@ from monitor.domain.errors import InvalidMessage
 from monitor.otlp.export import (
     DEEPEST,
     SPAN_ID_BYTES,
+    TENANT,
     TOO_MANY,
     TRACE_ID_BYTES,
     Export,
@@ -20,6 +21,7 @@ from monitor.otlp.export import (
     Rejected,
     checked_id,
     exported,
+    named,
 )
 from monitor.spans.span import Span, SpanEvent
 from monitor.weight import too_many_in_protobuf
@@ -56,7 +58,9 @@ def _parsed(raw: bytes) -> ExportTraceServiceRequest:
 
 def _inspected(request: ExportTraceServiceRequest) -> Inspected:
     spans, rejected, reason = 0, 0, None
+    tenants: frozenset[str] = frozenset()
     for resource_spans in request.resource_spans:
+        tenants |= named(_any(one.value, 1) for one in resource_spans.resource.attributes if one.key == TENANT)
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
                 try:
@@ -66,7 +70,7 @@ def _inspected(request: ExportTraceServiceRequest) -> Inspected:
                     reason = reason or str(error)
                 else:
                     spans += 1
-    return Inspected(spans=spans, rejected=rejected, reason=reason)
+    return Inspected(spans=spans, rejected=rejected, reason=reason, tenants=tenants)
 
 
 def _ids(span: ProtobufSpan) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from monitor.ingest.assembler import AssemblyState
-from monitor.ingest.counters import Drop, Refusal
+from monitor.ingest.counters import Denial, Drop, Refusal
 from monitor.ingest.spool import SpoolState
 from monitor.ingest.tee_counters import TeeDrop
 from monitor.telemetry.instruments import Instruments
@@ -24,6 +24,10 @@ class IntakeTelemetry:
     def refused(self, reason: Refusal, *, field: str | None = None) -> None:  # noqa: ARG002 - `/v1/status` tells fields
         """One trace, or one whole request, was refused."""
         self._instruments.intake("refused", reason=reason.value)
+
+    def denied(self, cause: Denial) -> None:
+        """One caller was not let in."""
+        self._instruments.denied(cause.value)
 
     def forwarded(self, count: int) -> None:
         """Kafka has confirmed so many records."""
@@ -59,6 +63,10 @@ class FeedbackTelemetry:
     def refused(self, reason: Refusal, *, field: str | None = None) -> None:  # noqa: ARG002 - `/v1/status` tells fields
         """One feedback, or one whole request, was refused."""
         self._instruments.feedback("refused", reason=reason.value)
+
+    def denied(self, cause: Denial) -> None:
+        """One caller was not let in."""
+        self._instruments.denied(cause.value)
 
     def forwarded(self, count: int) -> None:
         """Kafka has confirmed so many records."""

@@ -27,7 +27,7 @@ from monitor.ingest.status_api import FeedbackStanding, StatusApi
 from monitor.ingest.tee import Tee
 from monitor.ingest.tee_counters import TeeCounters
 from monitor.ingest.tee_target import TeeTarget
-from monitor.ingest.tls import Tls
+from monitor.ingest.tls import Certificate, Tls
 from monitor.ingest.token_gate import TokenGate
 from monitor.services.dispatch import ASSEMBLED, EXPORTS, open_spool, run_dispatch
 from monitor.services.intake import (
@@ -59,7 +59,7 @@ class Sidecar:
 
     app: Starlette
     grpc: GrpcServer | None
-    tls: Tls | None
+    tls: Certificate | None
     spool: Spool
     dispatcher: Dispatcher
 
@@ -127,6 +127,7 @@ def create_sidecar(settings: Settings) -> Iterator[Sidecar]:
             tally=tally,
             feedback=FeedbackStanding(spool=feedback_spool, tally=feedback_tally),
             tee=(lambda: tee.state) if tee else None,
+            certificate=(lambda: tls.state) if tls else None,
         )
         if tee:
             closing.callback(tee.join, seconds=_TEE_SECONDS)
@@ -150,7 +151,7 @@ def _states(spool: Spool, exports: Spool, dispatcher: Dispatcher) -> dict[str, S
     return {TRACES: spool.state(), EXPORTS: exports.state(), **({ASSEMBLED: assembled} if assembled else {})}
 
 
-def _grpc_server(settings: SidecarSettings, service: OtlpGrpc, tls: Tls | None) -> GrpcServer:
+def _grpc_server(settings: SidecarSettings, service: OtlpGrpc, tls: Certificate | None) -> GrpcServer:
     return GrpcServer(
         service,
         host=settings.host,
@@ -160,12 +161,11 @@ def _grpc_server(settings: SidecarSettings, service: OtlpGrpc, tls: Tls | None) 
     )
 
 
-def _tls(settings: SidecarSettings) -> Tls | None:
+def _tls(settings: SidecarSettings) -> Certificate | None:
     if settings.tls_certificate_file is None or settings.tls_key_file is None:
         return None
-    return Tls(
-        certificate=settings.tls_certificate_file, key=settings.tls_key_file, client_ca=settings.tls_client_ca_file
-    )
+    certificate, key = settings.tls_certificate_file, settings.tls_key_file
+    return Certificate(Tls(certificate=certificate, key=key, client_ca=settings.tls_client_ca_file))
 
 
 def _tee(settings: SidecarSettings, counters: TeeCounters) -> Tee | None:

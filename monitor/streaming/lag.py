@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError, RetriableError
+from kafka.errors import RetriableError
 
 from monitor.config import KafkaSettings
 from monitor.domain.errors import StreamUnavailable
-from monitor.streaming.connection import connect
+from monitor.streaming.connection import connected
 
 _POLL_MS = 200
 _FETCH_BYTES = 1024
@@ -51,14 +51,9 @@ def group_lag(
         StreamUnavailable: Kafka cannot be reached, or did not answer in time.
     """
     ends = end_offsets(settings, topics, timeout_seconds=timeout_seconds)
-    try:
-        admin = connect(KafkaAdminClient, settings, deadline_seconds=timeout_seconds)
-        try:
-            committed = _committed(admin, group, list(ends), deadline=time.monotonic() + timeout_seconds)
-        finally:
-            admin.close()
-    except KafkaError as error:
-        raise StreamUnavailable(f"offsets of group {group}: {error}") from error
+    about = f"offsets of group {group}"
+    with connected(KafkaAdminClient, settings, about, deadline_seconds=timeout_seconds) as admin:
+        committed = _committed(admin, group, list(ends), deadline=time.monotonic() + timeout_seconds)
     return [
         PartitionLag(topic=topic, partition=partition, end=end, committed=committed.get((topic, partition)))
         for (topic, partition), end in sorted(ends.items())
@@ -90,23 +85,18 @@ def end_offsets(
     Raises:
         StreamUnavailable: Kafka cannot be reached, or did not answer in time.
     """
-    try:
-        consumer = connect(
-            KafkaConsumer,
-            settings,
-            deadline_seconds=timeout_seconds,
-            group_id=None,
-            allow_auto_create_topics=False,
-            auto_offset_reset="latest",
-            enable_auto_commit=False,
-            max_partition_fetch_bytes=_FETCH_BYTES,
-        )
-        try:
-            return _high_watermarks(consumer, topics, deadline=time.monotonic() + timeout_seconds)
-        finally:
-            consumer.close()
-    except KafkaError as error:
-        raise StreamUnavailable(f"end of {', '.join(topics)}: {error}") from error
+    with connected(
+        KafkaConsumer,
+        settings,
+        f"end of {', '.join(topics)}",
+        deadline_seconds=timeout_seconds,
+        group_id=None,
+        allow_auto_create_topics=False,
+        auto_offset_reset="latest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=_FETCH_BYTES,
+    ) as consumer:
+        return _high_watermarks(consumer, topics, deadline=time.monotonic() + timeout_seconds)
 
 
 def _high_watermarks(

@@ -11,8 +11,8 @@ from kafka import KafkaProducer
 from kafka.errors import InvalidRecordError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from monitor.config import KafkaSettings
-from monitor.domain.errors import RecordRefused, StreamUnavailable
-from monitor.streaming.connection import connect
+from monitor.domain.errors import InvalidSettings, RecordRefused, StreamUnavailable
+from monitor.streaming.connection import connect, refusal
 from monitor.streaming.topics import RECORD_OVERHEAD_BYTES
 from monitor.wire import MAX_MESSAGE_BYTES
 
@@ -69,6 +69,7 @@ class Producer:
         Raises:
             StreamUnavailable: Kafka cannot be reached, or the buffer did not drain within `delivery_seconds`.
             RecordRefused: the record is larger than any topic of ours takes.
+            InvalidSettings: a file for TLS cannot be used.
         """
         size = len(value) + len(key or b"")
         self._buffer.take(size, deadline_seconds=self._delivery_seconds)
@@ -83,9 +84,12 @@ class Producer:
         except (KafkaError, OSError) as error:
             if not isinstance(error, _REFUSALS):
                 self._discard(client)
-            failure = _failure(topic, error)
+            failure = _failure(topic, error, client)
             future.set_exception(failure)
             raise failure from error
+        except InvalidSettings as error:
+            future.set_exception(error)
+            raise
         receipt.add_callback(_deliver, future)
         receipt.add_errback(self._fail, client, future, topic)
         return future
@@ -133,7 +137,7 @@ class Producer:
         logger.warning("record not delivered", extra={"topic": topic, "error": repr(error)})
         # After a failed batch an idempotent producer's sequence is in doubt: the next send begins a new one.
         self._discard(client)
-        future.set_exception(_failure(topic, error))
+        future.set_exception(_failure(topic, error, client))
 
     def _discard(self, client: Any) -> None:
         with self._lock:
@@ -148,9 +152,11 @@ def _deliver(future: Future[Delivered], metadata: Any) -> None:
     future.set_result(Delivered(topic=metadata.topic, partition=metadata.partition, offset=metadata.offset))
 
 
-def _failure(topic: str, error: Exception) -> StreamUnavailable:
-    kind = RecordRefused if isinstance(error, _REFUSALS) else StreamUnavailable
-    return kind(f"{topic}: {error}")
+def _failure(topic: str, error: Exception, client: Any) -> StreamUnavailable:
+    if isinstance(error, _REFUSALS):
+        return RecordRefused(f"{topic}: {error}")
+    # A record that only expired does not tell why.
+    return StreamUnavailable(f"{topic}: {refusal(client) or error}")
 
 
 def _close(client: Any, timeout: float) -> None:

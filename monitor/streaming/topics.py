@@ -5,11 +5,11 @@ import time
 from collections.abc import Iterable
 
 from kafka import KafkaAdminClient
-from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from kafka.errors import TopicAlreadyExistsError, for_code
 
 from monitor.config import KafkaSettings
 from monitor.domain.errors import StreamUnavailable
-from monitor.streaming.connection import connect
+from monitor.streaming.connection import connected
 from monitor.wire import MAX_MESSAGE_BYTES
 
 logger = logging.getLogger(__name__)
@@ -66,16 +66,11 @@ def ensure_topics(settings: KafkaSettings, names: Iterable[str] | None = None) -
         StreamUnavailable: Kafka cannot be reached, or refused.
     """
     wanted = tuple(names) if names is not None else topic_names(settings)
-    try:
-        admin = connect(KafkaAdminClient, settings, deadline_seconds=_TIMEOUT_SECONDS)
-        try:
-            missing = [name for name in wanted if name not in admin.list_topics()]
-            if missing:
-                _create(admin, settings, missing)
-        finally:
-            admin.close()
-    except KafkaError as error:
-        raise StreamUnavailable(f"topics {', '.join(wanted)}: {error}") from error
+    about = f"topics {', '.join(wanted)}"
+    with connected(KafkaAdminClient, settings, about, deadline_seconds=_TIMEOUT_SECONDS) as admin:
+        missing = [name for name in wanted if name not in admin.list_topics()]
+        if missing:
+            _create(admin, settings, missing)
 
 
 def topic_id(settings: KafkaSettings, name: str) -> str | None:
@@ -86,14 +81,8 @@ def topic_id(settings: KafkaSettings, name: str) -> str | None:
     Raises:
         StreamUnavailable: Kafka cannot be reached, or does not know the topic.
     """
-    try:
-        admin = connect(KafkaAdminClient, settings, deadline_seconds=_TIMEOUT_SECONDS)
-        try:
-            (topic,) = admin.describe_topics([name])
-        finally:
-            admin.close()
-    except KafkaError as error:
-        raise StreamUnavailable(f"topic {name}: {error}") from error
+    with connected(KafkaAdminClient, settings, f"topic {name}", deadline_seconds=_TIMEOUT_SECONDS) as admin:
+        (topic,) = admin.describe_topics([name])
     if topic["error_code"]:
         raise StreamUnavailable(f"topic {name}: {for_code(topic['error_code']).__name__}")
     given = str(topic.get("topic_id") or "")

@@ -58,6 +58,7 @@ class Instruments:
         self._intake = counter(names.INTAKE, "{trace}", "Traces at the sidecar by what became of them.")
         self._feedback = counter(names.FEEDBACK, "{feedback}", "Feedback by what became of it.")
         self._redactions = counter(names.REDACTIONS, "{finding}", "Texts that redaction replaced.")
+        self._denied = counter(names.ACCESS_REFUSED, "{request}", "Callers whom the sidecar did not let in.")
         self._intake_retries = counter(
             names.INTAKE_RETRIES, "{attempt}", "Times that the sidecar began anew with Kafka."
         )
@@ -130,6 +131,10 @@ class Instruments:
     def redacted(self, rule: str, count: int) -> None:
         """A redaction rule, of those in the settings, has found something so often."""
         self._redactions.add(count, {names.RULE: rule})
+
+    def denied(self, cause: str) -> None:
+        """The sidecar let one caller not in: `missing`, `unknown`, `expired`, `not_yet_valid`, `other_tenant`."""
+        self._denied.add(1, {names.REASON: cause})
 
     def intake_retried(self) -> None:
         """Kafka failed, and the sidecar begins anew from the last confirmed record."""

@@ -1,6 +1,7 @@
 """One Apache Kafka broker for the tests: KRaft, one node, no Docker; its data survive `restart`."""
 
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monitor.embedded.ports import LOOPBACK, accepts_connections, free_port
@@ -13,16 +14,32 @@ _HEAP = ("-Xmx512m", "-Xms128m", "-XX:+UseSerialGC")
 
 
 class ApacheKafka:
-    """Start it with `start`; `address` stays the same over restarts."""
+    """Start it with `start`; `address` stays the same over restarts.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: of its data, its properties and its log.
+        listeners: beside the one at `address`; by their names, the `host:port` that they tell clients.
+        properties: more of them.
+        scram: users that it knows from its first start on, as StorageTool's `--add-scram` takes them.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        listeners: Mapping[str, str] | None = None,
+        properties: str = "",
+        scram: Sequence[str] = (),
+    ) -> None:
         self._directory = directory
         self._port = free_port()
         self._properties = directory / "server.properties"
-        self._properties.write_text(_server_properties(directory / "data", self._port, free_port()))
+        own = _server_properties(directory / "data", self._port, free_port(), listeners or {})
+        self._properties.write_text(own + properties)
         self._child: Child | None = None
         fetch_jars()
-        self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(self._properties))
+        users = [word for user in scram for word in ("--add-scram", user)]
+        self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(self._properties), *users)
 
     @property
     def address(self) -> str:
@@ -66,13 +83,15 @@ def _command(*options: str) -> list[str]:
     return ["java", *_HEAP, *options, "-cp", f"{_JARS}/*"]
 
 
-def _server_properties(data: Path, port: int, controller_port: int) -> str:
+def _server_properties(data: Path, port: int, controller_port: int, more: Mapping[str, str]) -> str:
+    bound = "".join(f",{name}://{LOOPBACK}:{told.rpartition(':')[2]}" for name, told in more.items())
+    advertised = "".join(f",{name}://{told}" for name, told in more.items())
     return f"""
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{LOOPBACK}:{controller_port}
-listeners=PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}
-advertised.listeners=PLAINTEXT://{LOOPBACK}:{port}
+listeners=PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}{bound}
+advertised.listeners=PLAINTEXT://{LOOPBACK}:{port}{advertised}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}

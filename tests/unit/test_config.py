@@ -174,6 +174,12 @@ def test_sasl_is_whole_or_refused(monkeypatch: pytest.MonkeyPatch, environment: 
     assert SECRET not in message
 
 
+def test_a_keys_password_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROUNDWATCH_KAFKA__SSL_KEY_PASSWORD", SECRET)
+    assert "ssl_key_password also needs" in refusal()
+    assert SECRET not in refusal()
+
+
 def test_further_pool_servers_need_a_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUNDWATCH_POOL__URLS", '["http://b/v1"]')
     with pytest.raises(InvalidSettings, match="urls are further servers"):

@@ -7,7 +7,7 @@ import pytest
 
 from monitor.domain.dead_letter import DeadLetterReason
 from monitor.domain.judgement import Unjudgeable
-from monitor.ingest.counters import Refusal
+from monitor.ingest.counters import Denial, Refusal
 from monitor.judging.judgeable import REDACTION_MARKS
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,9 @@ PAGES = sorted(
 
 def test_every_outcome_of_bad_input_is_documented() -> None:
     page = (ROOT / "docs/bad-input.md").read_text("utf-8")
-    outcomes = {str(word) for kind in (DeadLetterReason, Unjudgeable, Refusal) for word in kind} | REDACTION_MARKS
+    outcomes = {
+        str(word) for kind in (DeadLetterReason, Unjudgeable, Refusal, Denial) for word in kind
+    } | REDACTION_MARKS
     assert not [word for word in outcomes if f"`{word}`" not in page]
 
 

@@ -53,7 +53,20 @@ _SIDECAR: Schema = {
         "kafka": ref("Kafka"),
         "tee": {"type": ["object", "null"], "description": "Exports that are passed on, where they are."},
         "feedback": {"type": ["object", "null"], "description": "Counts and the spool of feedback."},
-        "access": {"type": "object", "required": ["problem"], "properties": {"problem": _PROBLEM}},
+        "access": ref("Access"),
+    },
+}
+_ACCESS: Schema = {
+    "type": "object",
+    "required": ["problem", "refused", "certificate"],
+    "properties": {
+        "problem": _PROBLEM,
+        "refused": {"type": "object", "additionalProperties": _COUNT, "description": "Callers not let in, by cause."},
+        "certificate": {
+            "type": ["object", "null"],
+            "required": ["expires", "problem"],
+            "properties": {"expires": {"type": "string", "format": "date-time"}, "problem": _PROBLEM},
+        },
     },
 }
 _READY: Schema = {
@@ -85,5 +98,5 @@ def description() -> Description:
             "/healthz": {"get": {"operationId": "health", "summary": "Alive", "responses": health}},
             "/readyz": {"get": {"operationId": "ready", "summary": "Ready", "responses": ready}},
         },
-        schemas={"SidecarStatus": _SIDECAR, "Spool": _SPOOL, "Kafka": _KAFKA, "Assembly": _ASSEMBLY},
+        schemas={"SidecarStatus": _SIDECAR, "Spool": _SPOOL, "Kafka": _KAFKA, "Assembly": _ASSEMBLY, "Access": _ACCESS},
     )

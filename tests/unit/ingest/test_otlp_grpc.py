@@ -29,7 +29,7 @@ from monitor.ingest.counters import Refusal
 from monitor.ingest.grpc_server import server_credentials
 from monitor.ingest.otlp_intake import read_key
 from monitor.ingest.refused import RequestRefused
-from monitor.ingest.tls import Tls
+from monitor.ingest.tls import Certificate, Tls
 from monitor.ingest.treatment import NoTreatment
 from tests.examples.spans import FILES, recorded_bytes
 from tests.support.certificates import pem_files
@@ -364,7 +364,7 @@ def test_tls_from_pem_files(tmp_path: Path) -> None:
     certificate, key = pem_files(tmp_path)
     trusted = grpc.ssl_channel_credentials(certificate.read_bytes())
     with closing(
-        running_in(tmp_path, credentials=server_credentials(Tls(certificate=certificate, key=key)))
+        running_in(tmp_path, credentials=server_credentials(Certificate(Tls(certificate=certificate, key=key))))
     ) as sidecar:
         address = sidecar.grpc_address.replace("127.0.0.1", "localhost")
         with closing(Exporter(address, trusted)) as exporter:
@@ -376,7 +376,7 @@ def test_tls_from_pem_files(tmp_path: Path) -> None:
 def test_callers_without_a_certificate_are_refused_where_one_is_asked_for(tmp_path: Path) -> None:
     certificate, key = pem_files(tmp_path)
     pair = key.read_bytes(), certificate.read_bytes()
-    credentials = server_credentials(Tls(certificate=certificate, key=key, client_ca=certificate))
+    credentials = server_credentials(Certificate(Tls(certificate=certificate, key=key, client_ca=certificate)))
     with closing(running_in(tmp_path, credentials=credentials)) as sidecar:
         address = sidecar.grpc_address.replace("127.0.0.1", "localhost")
         with closing(Exporter(address, grpc.ssl_channel_credentials(pair[1], *pair))) as known:
@@ -387,4 +387,4 @@ def test_callers_without_a_certificate_are_refused_where_one_is_asked_for(tmp_pa
 
 def test_a_pem_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=r"key\.pem"):
-        server_credentials(Tls(certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem"))
+        Certificate(Tls(certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem"))

@@ -1,21 +1,28 @@
 """Tokens, over real HTTP: who is let in, for whom, and what is written for those who are not."""
 
+import gzip
+import hmac
 import json
 import logging
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from monitor.domain.errors import InvalidSettings
+from monitor.ingest.counters import Denial, Refusal
 from monitor.ingest.refused import RequestRefused
 from monitor.ingest.token_gate import TokenGate
 from monitor.ingest.tokens import PREFIX, Token, digest, new_secret, read_tokens, write_tokens
+from monitor.otlp import TENANT
 from tests.examples.spans import answers, recorded_bytes
 from tests.support.sidecars import LocalSidecar, Seconds
 
@@ -92,6 +99,9 @@ def test_a_wrong_expired_or_early_token_is_refused_by_every_route_and_nothing_is
         assert all(answer.headers["www-authenticate"] == "Bearer" for answer in answers)
     assert sidecar.spool.durable == sidecar.exports.durable == sidecar.feedback_spool.durable == 0
     assert sidecar.tally.refusals == {"unauthenticated": 3 * len(wrong(tokens))}
+    told = sidecar.client.get("/v1/status", headers=tokens.header("acme")).json()["access"]
+    # Five headers without a bearer token, four with one that nobody has; each to five routes.
+    assert told["refused"] == {"missing": 5 * 5, "unknown": 4 * 5, "expired": 5, "not_yet_valid": 5}
 
 
 @pytest.mark.parametrize("batch", [[{"tenant": "globex"}], [{}, {"tenant": "globex"}], [{"tenant": "default"}]])
@@ -115,6 +125,67 @@ def test_another_tenants_feedback_refuses_the_request_and_nothing_is_written(
     assert (answer.status_code, answer.json()["reason"]) == (403, "forbidden")
     assert sidecar.feedback_spool.durable == 0
     assert sidecar.client.post("/v1/feedback", json=FEEDBACK, headers=tokens.header("acme")).status_code == 202
+
+
+def naming(*tenants: Any) -> tuple[bytes, bytes]:
+    """An export of two spans for each, in protobuf and in JSON, whose resource names the tenant; None names nobody."""
+    request = ExportTraceServiceRequest()
+    for number, tenant in enumerate(tenants):
+        resource_spans = request.resource_spans.add()
+        if tenant is not None:
+            kind = "int_value" if isinstance(tenant, int) else "string_value"
+            pair = resource_spans.resource.attributes.add(key=TENANT)
+            setattr(pair.value, kind, tenant)
+        scope_spans = resource_spans.scope_spans.add()
+        for one in (1, 2):
+            scope_spans.spans.add(trace_id=bytes([number + 1]) * 16, span_id=bytes([one]) * 8, name="span")
+    resources = [
+        {
+            "resource": {"attributes": [] if tenant is None else [{"key": TENANT, "value": {_kind(tenant): tenant}}]},
+            "scopeSpans": [
+                {"spans": [{"traceId": f"{number + 1:02x}" * 16, "spanId": f"{one:02x}" * 8} for one in (1, 2)]}
+            ],
+        }
+        for number, tenant in enumerate(tenants)
+    ]
+    return request.SerializeToString(), json.dumps({"resourceSpans": resources}).encode()
+
+
+def _kind(value: str | int) -> str:
+    return "intValue" if isinstance(value, int) else "stringValue"
+
+
+@pytest.mark.parametrize("named", [["globex"], ["acme", "globex"], [None, "globex"], [7], ["Acme"], ["acme "]])
+@pytest.mark.parametrize("packing", ["identity", "gzip"])
+def test_spans_that_name_another_tenant_refuse_the_export_and_nothing_is_written(
+    sidecar: LocalSidecar, tokens: Tokens, named: list[str | int | None], packing: str
+) -> None:
+    for body, kind in zip(naming(*named), (PROTOBUF, OTLP_JSON), strict=True):
+        sent = gzip.compress(body) if packing == "gzip" else body
+        answer = sidecar.export(sent, {**kind, "content-encoding": packing, **tokens.header("acme")})
+        assert answer.status_code == 403
+        assert b"acme" in answer.content
+        assert b"globex" not in answer.content
+    assert sidecar.exports.durable == 0
+    assert (sidecar.tally.refusals, sidecar.tally.denials) == ({"forbidden": 2}, {"other_tenant": 2})
+
+
+@pytest.mark.parametrize("named", [["acme"], ["acme", None], [""], [None]])
+def test_spans_that_name_their_own_tenant_or_none_are_taken(
+    sidecar: LocalSidecar, tokens: Tokens, named: list[str | None]
+) -> None:
+    for body, kind in zip(naming(*named), (PROTOBUF, OTLP_JSON), strict=True):
+        assert sidecar.export(body, {**kind, **tokens.header("acme")}).status_code == 200
+    assert sidecar.exports.durable == 2
+
+
+def test_without_tokens_no_attribute_chooses_a_tenant(tmp_path: Path) -> None:
+    request = ExportTraceServiceRequest.FromString(recorded_bytes(RECORDED, "pb"))
+    for resource_spans in request.resource_spans:
+        resource_spans.resource.attributes.add(key=TENANT).value.string_value = "globex"
+    with closing(LocalSidecar(tmp_path, max_request_bytes=1 << 24, body_seconds=20)) as open_to_all:
+        assert open_to_all.export(request.SerializeToString(), PROTOBUF).status_code == 200
+        assert {trace["tenant"] for trace in open_to_all.assembled()} == {"default"}
 
 
 def test_what_is_sent_belongs_to_the_tokens_tenant(sidecar: LocalSidecar, tokens: Tokens) -> None:
@@ -213,6 +284,70 @@ def test_a_broken_file_changes_nothing_and_is_told_of(tokens: Tokens, broken: by
     clock.now += 1
     assert admitted(gate, tokens.secrets["acme"]) == "acme"
     assert gate.problem is None
+
+
+def test_the_log_tells_of_a_token_outside_its_time_once_and_again_when_it_has_changed(
+    tokens: Tokens, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, clock = gate_of(tokens.path)
+    for _ in range(20):
+        for name in ("over", "early", "acme"):
+            admitted(gate, tokens.secrets[name])
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert "token over of tenant acme was used and is over since" in told[0]
+    assert "token early of tenant acme was used and does not hold before" in told[1]
+
+    tokens.kept[2] = replace(tokens.kept[2], expires=NOW - HOUR)
+    write_tokens(tokens.path, tokens.kept)
+    clock.now += 1
+    caplog.clear()
+    for name in ("over", "over", "early"):
+        admitted(gate, tokens.secrets[name])
+    assert [record.getMessage().split(" was")[0] for record in caplog.records] == [
+        "tokens were read anew: 4",
+        "token over of tenant acme",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "cause"),
+    [
+        (None, Denial.MISSING),
+        ("", Denial.MISSING),
+        ("Bearer ", Denial.MISSING),
+        ("Basic {acme}", Denial.MISSING),
+        ("Bearer {acme}x", Denial.UNKNOWN),
+        ("Bearer {over}", Denial.EXPIRED),
+        ("Bearer {early}", Denial.NOT_YET_VALID),
+    ],
+)
+def test_each_cause_is_told_apart_from_the_others_to_the_operator_alone(
+    tokens: Tokens, header: str | None, cause: Denial
+) -> None:
+    gate, _ = gate_of(tokens.path)
+    with pytest.raises(RequestRefused) as refused:
+        gate.admit(header and header.format(**tokens.secrets))
+    assert refused.value.denial is cause
+    assert (refused.value.status, refused.value.reason) == (401, Refusal.UNAUTHENTICATED)
+    with pytest.raises(RequestRefused) as unknown:
+        gate.admit("Bearer nobody")
+    assert refused.value.problem == unknown.value.problem
+
+
+def test_every_token_is_compared_in_constant_time(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def compare(kept: str, sent: str) -> bool:
+        compared.append(kept)
+        return hmac.compare_digest(kept, sent)
+
+    gate, _ = gate_of(tokens.path)
+    monkeypatch.setattr("monitor.ingest.token_gate.hmac", SimpleNamespace(compare_digest=compare))
+    for secret in (tokens.secrets["acme"], "gw_unknown", tokens.secrets["early"]):
+        compared.clear()
+        admitted(gate, secret)
+        assert compared == [token.sha256 for token in tokens.kept]
 
 
 def test_secrets_and_hashes_are_in_no_log(tokens: Tokens, caplog: pytest.LogCaptureFixture) -> None:

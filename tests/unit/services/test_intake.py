@@ -7,7 +7,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from monitor.ingest.assembler import AssemblyState
-from monitor.ingest.counters import Drop, Refusal
+from monitor.ingest.counters import Denial, Drop, Refusal
 from monitor.ingest.spool import SpoolState
 from monitor.services.intake import FeedbackTelemetry, IntakeTelemetry, assembly_reading, spool_readings
 from monitor.telemetry import names
@@ -50,6 +50,7 @@ def test_the_sidecars_counts_become_metrics() -> None:
     counters.dropped(Drop.TOO_OLD, 40)
     counters.dropped(Drop.TOO_OLD, 2)
     counters.retried()
+    counters.denied(Denial.EXPIRED)
     metrics = metrics_of(reader)
     assert {
         (point.attributes[names.OUTCOME], point.attributes.get(names.REASON)): point.value
@@ -63,6 +64,9 @@ def test_the_sidecars_counts_become_metrics() -> None:
         ("dropped", "too_old"): 42,
     }
     assert [point.value for point in metrics[names.INTAKE_RETRIES]] == [1]
+    assert [(point.attributes, point.value) for point in metrics[names.ACCESS_REFUSED]] == [
+        ({names.REASON: "expired"}, 1)
+    ]
 
 
 def test_what_stands_and_waits_is_asked_for_at_each_export() -> None:

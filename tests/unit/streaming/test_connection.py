@@ -1,9 +1,14 @@
+import ssl
+from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from monitor.config import KafkaSettings
+from monitor.domain.errors import InvalidSettings
 from monitor.streaming.connection import connect, faust_credentials
+from tests.support.certificates import Authority
 
 SASL = KafkaSettings(
     bootstrap_servers="a:1, b:2",
@@ -48,3 +53,25 @@ def test_faust_gets_the_same_credentials() -> None:
     )
     assert credentials.ssl_context.check_hostname
     assert faust_credentials(KafkaSettings(security_protocol="SSL")).context.check_hostname
+
+
+def test_a_key_with_a_password_is_opened(tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path).issue("client", password=b"opened")
+    files = {"security_protocol": "SSL", "ssl_certificate_file": certificate, "ssl_key_file": key}
+    opened = KafkaSettings.model_validate({**files, "ssl_key_password": "opened"})
+    assert connect(Client, opened, deadline_seconds=1).options["ssl_context"]
+    for password in (None, "another"):
+        settings = KafkaSettings.model_validate({**files, "ssl_key_password": password})
+        with pytest.raises(InvalidSettings, match=r"kafka\.ssl_key_password") as raised:
+            connect(Client, settings, deadline_seconds=1)
+        assert "another" not in str(raised.value)
+
+
+def test_a_brokers_name_is_checked_unless_told_otherwise_and_its_certificate_always() -> None:
+    lenient = SASL.model_copy(update={"ssl_check_hostname": False})
+    for context in (
+        connect(Client, lenient, deadline_seconds=1).options["ssl_context"],
+        faust_credentials(lenient).ssl_context,
+    ):
+        assert not context.check_hostname
+        assert context.verify_mode is ssl.CERT_REQUIRED
