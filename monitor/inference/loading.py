@@ -14,6 +14,7 @@ from monitor.domain.errors import InvalidSettings, JudgeUnavailable
 from monitor.inference.cascade import Cascade, Explain
 from monitor.inference.encoder_loading import load_encoder
 from monitor.inference.screen import Screen
+from monitor.inference.staged import StagedCascade
 from monitor.judging.calibration import Calibration
 from monitor.judging.prompts import prompt_family
 from monitor.routing.policy import EdgeUse, Mode, Policy
@@ -147,6 +148,23 @@ def load_cascade(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         explain=Explain(settings.gguf.explain),
         edge_deadline_seconds=settings.gguf.deadline_seconds,
         encoder_deadline_seconds=settings.encoder.deadline_seconds,
+    )
+
+
+def load_staged(settings: Settings, *, screen_only: bool) -> StagedCascade:
+    """The local judges for one trace at a time, as the settings describe them.
+
+    Raises:
+        JudgeUnavailable: a judge's model cannot be loaded.
+        InvalidSettings: the calibration is not usable.
+    """
+    policy = load_policy(settings)
+    encoder = None if screen_only else load_encoder(settings)
+    return StagedCascade(
+        [load_screen(settings), *([encoder] if encoder else [])],
+        edge=None if screen_only or policy.edge is EdgeUse.NONE else load_edge(settings),
+        calibration=load_calibration(settings.policy.calibration),
+        policy=policy,
     )
 
 

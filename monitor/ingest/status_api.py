@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from monitor.ingest.callers import Gate
+from monitor.ingest.checker import Checking
 from monitor.ingest.counters import Tally
 from monitor.ingest.dispatch_link import DispatchState
 from monitor.ingest.forward import ForwardState, KafkaState
@@ -44,6 +45,7 @@ class StatusApi:
         dispatch: how dispatching stands.
         feedback: how it stands with feedback; None where none is taken.
         tee: what becomes of exports that are passed on; None where none are.
+        checking: how checks stand; None where they are off.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class StatusApi:
         tally: Tally,
         feedback: FeedbackStanding | None = None,
         tee: Callable[[], TeeState] | None = None,
+        checking: Callable[[], Mapping[str, object]] | None = None,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._spools = spools
@@ -63,6 +66,7 @@ class StatusApi:
         self._tally = tally
         self._feedback = feedback
         self._tee = tee
+        self._checking = checking
         self._clock = clock
         self._started = clock()
 
@@ -115,6 +119,7 @@ class StatusApi:
                 "access": {"problem": self._gate.problem},
                 "feedback": await self._told_of_feedback(self._feedback) if self._feedback else None,
                 "tee": asdict(self._tee()) if self._tee else None,
+                "checking": self._checking() if self._checking else {"state": Checking.OFF},
             }
         )
 
