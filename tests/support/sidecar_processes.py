@@ -19,14 +19,15 @@ _SECONDS = 30.0
 class Sidecars:
     """One sidecar after another over the same spool and on the same port."""
 
-    def __init__(self, directory: Path, kafka: KafkaSettings) -> None:
+    def __init__(self, directory: Path, kafka: KafkaSettings, **environment: str) -> None:
         self.directory = directory
         self.url = f"http://{LOOPBACK}:{free_port()}"
         self.grpc_url = f"http://{LOOPBACK}:{free_port()}"
         self._numbers = count()
-        self._kafka = {
+        self._environment = {
             "GROUNDWATCH_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "GROUNDWATCH_KAFKA__TRACES_TOPIC": kafka.traces_topic,
+            **environment,
         }
 
     def start(self, *options: str) -> Child:
@@ -39,7 +40,7 @@ class Sidecars:
         argv = [command, "sidecar", "--spool", str(self.directory / "spool")]
         argv += ["--grpc-port", self.grpc_url.rpartition(":")[2], *options]
         log = self.directory / f"sidecar-{next(self._numbers)}.log"
-        return Child("sidecar", argv, log=log, environment={**os.environ, **self._kafka})
+        return Child("sidecar", argv, log=log, environment={**os.environ, **self._environment})
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = httpx.get(f"{self.url}/v1/status", timeout=_SECONDS).json()
