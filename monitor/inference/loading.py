@@ -1,6 +1,7 @@
 """Judges from settings: what the workers and the command line both load."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from monitor.routing.value import Costs
 if TYPE_CHECKING:
     from monitor.inference.gguf.generation import GgufGenerator
     from monitor.inference.gguf.judge import GgufJudge, GgufPlan
+
+log = logging.getLogger(__name__)
 
 SHIPPED_CALIBRATION = "models/calibration.json"
 """Beside this module: the shipped screen, and the small GGUF model of the demo."""
@@ -160,12 +163,15 @@ def load_staged(settings: Settings, *, screen_only: bool) -> StagedCascade:
     """
     policy = load_policy(settings)
     encoder = None if screen_only else load_encoder(settings)
-    return StagedCascade(
+    staged = StagedCascade(
         [load_screen(settings), *([encoder] if encoder else [])],
         edge=None if screen_only or policy.edge is EdgeUse.NONE else load_edge(settings),
         calibration=load_calibration(settings.policy.calibration),
         policy=policy,
     )
+    if staged.mute is not None:
+        log.warning("%s is not asked in checks: the calibration gives its word no weight", staged.mute.version)
+    return staged
 
 
 def shipped_gguf() -> Path | None:

@@ -81,6 +81,15 @@ class StagedCascade:
         parts = [*(identity.version for identity in self.judges), calibration.version, self._policy.digest]
         self.version = f"check@{hashlib.sha256(chr(0x1F).join(parts).encode()).hexdigest()[:12]}"
 
+    @property
+    def mute(self) -> JudgeIdentity | None:
+        """The edge judge, where its word would change nothing even if all others had spoken, or none."""
+        if self._edge is None:
+            return None
+        edge = self._edge.identity
+        others = [judge.identity.version for judge in self._everyones]
+        return None if self._moves(edge, others) or self._moves(edge, []) else edge
+
     def first(self, trace: Trace, *, deadline_seconds: float) -> Standing:
         """What the cheap judges say. Blocks; raises nothing for the trace's sake."""
         if (bar := why_unjudgeable(trace)) is not None:
@@ -121,7 +130,9 @@ class StagedCascade:
 
     def _would_count(self, edge: JudgeIdentity, said: Sequence[Judgement]) -> bool:
         """Whether its word could change what has been said: a judge of no weight is not worth anybody's time."""
-        spoke: Collection[str] = [one.judge.version for one in said if isinstance(one.result, Opinion)]
+        return self._moves(edge, [one.judge.version for one in said if isinstance(one.result, Opinion)])
+
+    def _moves(self, edge: JudgeIdentity, spoke: Collection[str]) -> bool:
         return self._calibration.decider([*spoke, edge.version]) != self._calibration.decider(spoke)
 
     def _standing(self, trace: Trace, said: Sequence[Judgement], *, wanted: Choice | None) -> Standing:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from tests.examples.labelled import labelled
 from tests.support.sidecar_processes import Sidecars
 from tests.support.topic_reader import read_all
 
+PAGE = (Path(__file__).parents[2] / "docs" / "check.md").read_text("utf-8")
 SECONDS = 60.0
 NOWHERE = KafkaSettings(bootstrap_servers=f"{LOOPBACK}:1")
 BUDGET = 5000
@@ -262,6 +264,16 @@ def test_the_described_example_is_judged(sidecar: Checked) -> None:
     described = sidecar.client.get("/openapi.json").json()["paths"]["/v1/check"]["post"]
     (example,) = described["requestBody"]["content"]["application/json"]["examples"].values()
     assert sidecar.post(example["value"]).json()["verdict"]["label"] == "hallucinated"
+
+
+def test_the_page_is_answered_as_it_says(sidecar: Checked) -> None:
+    (sent,) = re.findall(r"-d '(.*?)'", PAGE, flags=re.DOTALL)
+    (shown,) = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL))
+    said = sidecar.post({**json.loads(sent), "budget_ms": BUDGET}).json()
+    assert set(said) == set(shown)
+    assert set(said["verdict"]) == set(shown["verdict"])
+    assert said["verdict"]["label"] == shown["verdict"]["label"]
+    assert set(said["verdict"]["unsupported"][0]) == set(shown["verdict"]["unsupported"][0])
 
 
 def test_nothing_that_was_checked_is_on_disk_or_in_kafka(kafka_settings: KafkaSettings, tmp_path: Path) -> None:

@@ -67,6 +67,9 @@ def test_where_the_cheap_one_cannot_judge_the_dear_one_decides() -> None:
 def test_a_judge_without_weight_is_not_asked() -> None:
     assert first(staged(dear_counts=False)).complete
     assert not first(staged(dear_counts=True)).complete
+    assert staged(dear_counts=False).mute == DEAR.identity
+    assert staged(dear_counts=True).mute is None
+    assert staged(dear=None).mute is None
 
 
 def test_the_policy_may_send_all_or_nothing_to_the_dear_one() -> None:
