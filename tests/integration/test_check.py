@@ -303,6 +303,17 @@ def test_a_token_checks_for_its_own_tenant_only(tmp_path: Path) -> None:
         assert checked.post(check(tenant="acme"), **mine).status_code == 200
 
 
+def test_the_judging_process_ends_with_a_sidecar_that_is_killed(tmp_path: Path) -> None:
+    sidecars = Sidecars(tmp_path, NOWHERE, GROUNDWATCH_CHECK__ENABLED="true")
+    with sidecars.start() as child:
+        checked = Checked(sidecars, child)
+        eventually(lambda: bool(checked.state["state"] == "ready"))
+        checked.client.close()
+        process = checked.judging_process()
+        child.kill()
+        process.wait(SECONDS)
+
+
 def test_without_the_setting_there_are_no_checks(tmp_path: Path) -> None:
     sidecars = Sidecars(tmp_path, NOWHERE)
     with sidecars.start() as child:

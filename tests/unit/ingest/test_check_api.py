@@ -1,4 +1,4 @@
-"""What the judges' word becomes over HTTP. Judges in processes: test_checker; a whole sidecar: integration/test_check."""
+"""What the judges' word becomes over HTTP. Judges in processes: test_checker; whole sidecars: integration."""
 
 from dataclasses import dataclass
 
