@@ -45,8 +45,8 @@ test-unit: setup ## Run the unit tests only
 test-kafka: setup ## Run the integration and fault tests on a real Apache Kafka (needs Java 17 and Maven)
 	$(VENV)/bin/pytest tests/integration tests/faults -m kafka --kafka=apache $(ARGS)
 
-test-e2e: setup $(E2E)/.ready ## Run live LangChain and LlamaIndex services, in an environment of their own, end to end
-	GROUNDWATCH_E2E_PYTHON=$(CURDIR)/$(E2E)/bin/python $(VENV)/bin/pytest tests/e2e/test_live_services.py $(ARGS)
+test-e2e: setup $(E2E)/.ready ## Run live LangChain and LlamaIndex services and guardrails, in an environment of their own, end to end
+	GROUNDWATCH_E2E_PYTHON=$(CURDIR)/$(E2E)/bin/python GROUNDWATCH_GUARDRAILS_PYTHON=$(CURDIR)/$(E2E)/bin/python $(VENV)/bin/pytest tests/e2e/test_live_services.py tests/e2e/test_guardrails.py $(ARGS)
 
 $(E2E)/.ready: requirements-e2e.lock | $(VENV)/bin/uv
 	@$(UV) venv --quiet --clear --python $(VENV)/bin/python $(E2E)
@@ -70,7 +70,7 @@ lock: $(VENV)/bin/uv ## Resolve the dependencies anew into the lock files
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --extra cpu --extra gguf pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra gpu --extra gguf -c requirements.lock pyproject.toml -o deploy/requirements-gpu.lock
-	$(VENV)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["e2e"], sep="\n")' > $(E2E).in
+	$(VENV)/bin/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*extras["e2e"], *extras["guardrails"], sep="\n")' > $(E2E).in
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade $(E2E).in -o requirements-e2e.lock
 	@rm $(E2E).in
 

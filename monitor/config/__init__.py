@@ -7,6 +7,7 @@ generated from it and a test holds the two together.
 """
 
 from monitor.config.access import AccessSettings
+from monitor.config.check import CheckSettings
 from monitor.config.judges import (
     BudgetSettings,
     EncoderSettings,
@@ -47,6 +48,7 @@ __all__ = [
     "AccessSettings",
     "AlertSettings",
     "BudgetSettings",
+    "CheckSettings",
     "DriftSettings",
     "EncoderSettings",
     "EvaluatorRuleSettings",

@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from monitor.config.access import AccessSettings
+from monitor.config.check import CheckSettings
 from monitor.config.judges import (
     EncoderSettings,
     EvaluatorSettings,
@@ -62,6 +63,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     redaction: RedactionSettings = RedactionSettings()
     sampling: SamplingSettings = SamplingSettings()
+    check: CheckSettings = CheckSettings()
     screen: ScreenSettings = ScreenSettings()
     gguf: GgufSettings = GgufSettings()
     encoder: EncoderSettings = EncoderSettings()

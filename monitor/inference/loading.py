@@ -1,6 +1,7 @@
 """Judges from settings: what the workers and the command line both load."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from monitor.domain.errors import InvalidSettings, JudgeUnavailable
 from monitor.inference.cascade import Cascade, Explain
 from monitor.inference.encoder_loading import load_encoder
 from monitor.inference.screen import Screen
+from monitor.inference.staged import StagedCascade
 from monitor.judging.calibration import Calibration
 from monitor.judging.prompts import prompt_family
 from monitor.routing.policy import EdgeUse, Mode, Policy
@@ -22,6 +24,8 @@ from monitor.routing.value import Costs
 if TYPE_CHECKING:
     from monitor.inference.gguf.generation import GgufGenerator
     from monitor.inference.gguf.judge import GgufJudge, GgufPlan
+
+log = logging.getLogger(__name__)
 
 SHIPPED_CALIBRATION = "models/calibration.json"
 """Beside this module: the shipped screen, and the small GGUF model of the demo."""
@@ -148,6 +152,26 @@ def load_cascade(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         edge_deadline_seconds=settings.gguf.deadline_seconds,
         encoder_deadline_seconds=settings.encoder.deadline_seconds,
     )
+
+
+def load_staged(settings: Settings, *, screen_only: bool) -> StagedCascade:
+    """The local judges for one trace at a time, as the settings describe them.
+
+    Raises:
+        JudgeUnavailable: a judge's model cannot be loaded.
+        InvalidSettings: the calibration is not usable.
+    """
+    policy = load_policy(settings)
+    encoder = None if screen_only else load_encoder(settings)
+    staged = StagedCascade(
+        [load_screen(settings), *([encoder] if encoder else [])],
+        edge=None if screen_only or policy.edge is EdgeUse.NONE else load_edge(settings),
+        calibration=load_calibration(settings.policy.calibration),
+        policy=policy,
+    )
+    if staged.mute is not None:
+        log.warning("%s is not asked in checks: the calibration gives its word no weight", staged.mute.version)
+    return staged
 
 
 def shipped_gguf() -> Path | None:

@@ -4,6 +4,7 @@ import json
 from http import HTTPStatus
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from monitor.ingest.refused import RequestRefused
@@ -17,6 +18,11 @@ class JsonResponse(Response):
     def render(self, content: Any) -> bytes:
         """As bytes."""
         return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+def media_type(request: Request) -> str:
+    """Its content type without parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def refusal(refused: RequestRefused) -> Response:

@@ -89,7 +89,7 @@ def take(
     taken = Taken()
     for index, item in enumerate(items_of(body, lines=lines, max_batch=max_batch, one="a trace", many="traces")):
         try:
-            trace = _decode(item, now=now, new_ids=new_ids, caller=caller)
+            trace = decode_item(item, now=now, new_ids=new_ids, caller=caller)
             kept = treat(trace)
             if kept is None:
                 taken.sampled_out.append(trace.trace_id)
@@ -112,13 +112,14 @@ def items_of(body: bytes, *, lines: bool, max_batch: int, one: str, many: str) -
     if too_many_in_json(body):
         problem = f"more than {MOST_PARTS} objects and lists in one request: send fewer {many} at once"
         raise RequestRefused(413, Refusal.TOO_MANY, problem)
-    items = _lines(body, most=max_batch) if lines else _items(_parsed(body), one=one, many=many)
+    items = _lines(body, most=max_batch) if lines else _items(parsed(body), one=one, many=many)
     if len(items) > max_batch:
         raise RequestRefused(413, Refusal.TOO_MANY, f"more than {max_batch} {many} in one request")
     return items
 
 
-def _parsed(body: bytes) -> Any:
+def parsed(body: bytes) -> Any:
+    """A body's JSON value; raises RequestRefused 400 where it is not JSON."""
     body = body.removeprefix(codecs.BOM_UTF8)
     try:
         return pydantic_core.from_json(body)
@@ -162,7 +163,7 @@ def _lines(body: bytes, *, most: int) -> list[Any]:
 
 def _line(line: bytes) -> Any:
     try:
-        return _parsed(line)
+        return parsed(line)
     except RequestRefused as error:
         return _Unparsed(error.problem.replace("the body", "the line"))
 
@@ -186,7 +187,8 @@ def _own(item: dict[str, Any], tenant: str) -> None:
         raise other_tenant("tenant", tenant)
 
 
-def _decode(item: Any, *, now: datetime, new_ids: Iterator[str], caller: Caller) -> Trace:
+def decode_item(item: Any, *, now: datetime, new_ids: Iterator[str], caller: Caller) -> Trace:
+    """A trace, with what may be left to the sidecar filled in; raises InvalidTrace, or RequestRefused 403."""
     item = as_object(item, caller=caller, one="a trace", kind=InvalidTrace)
     if item.get("event_time") is None:
         item["event_time"] = now.isoformat()

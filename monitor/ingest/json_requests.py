@@ -13,7 +13,7 @@ from starlette.responses import Response
 from monitor.ingest.body import BodyReader, decompressed
 from monitor.ingest.callers import Caller, Gate
 from monitor.ingest.counters import Refusal, Tally
-from monitor.ingest.http import JsonResponse, refusal
+from monitor.ingest.http import JsonResponse, media_type, refusal
 from monitor.ingest.intake import JSON_TYPES, LINE_TYPES, Rejected
 from monitor.ingest.refused import RequestRefused
 from monitor.ingest.spool import Spool
@@ -123,7 +123,7 @@ def answer(
 
 
 def _takes_lines(request: Request) -> bool:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     if kind in LINE_TYPES:
         return True
     if kind in JSON_TYPES:

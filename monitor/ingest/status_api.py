@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from monitor.ingest.callers import Gate
+from monitor.ingest.checker import Checking
 from monitor.ingest.counters import Tally
 from monitor.ingest.dispatch_link import DispatchState
 from monitor.ingest.forward import ForwardState, KafkaState
@@ -47,6 +48,7 @@ class StatusApi:
         feedback: how it stands with feedback; None where none is taken.
         tee: what becomes of exports that are passed on; None where none are.
         certificate: how the sidecar's own stands; None where it has none.
+        checking: how checks stand; None where they are off.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class StatusApi:
         feedback: FeedbackStanding | None = None,
         tee: Callable[[], TeeState] | None = None,
         certificate: Callable[[], CertificateState] | None = None,
+        checking: Callable[[], Mapping[str, object]] | None = None,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._spools = spools
@@ -68,6 +71,7 @@ class StatusApi:
         self._feedback = feedback
         self._tee = tee
         self._certificate = certificate
+        self._checking = checking
         self._clock = clock
         self._started = clock()
 
@@ -125,6 +129,7 @@ class StatusApi:
                 },
                 "feedback": await self._told_of_feedback(self._feedback) if self._feedback else None,
                 "tee": asdict(self._tee()) if self._tee else None,
+                "checking": self._checking() if self._checking else {"state": Checking.OFF},
             }
         )
 

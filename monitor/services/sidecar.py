@@ -9,7 +9,7 @@ from functools import partial
 from starlette.applications import Starlette
 
 from monitor.config import Settings, SidecarSettings
-from monitor.ingest.app import create_app
+from monitor.ingest.app import Api, create_app
 from monitor.ingest.body import BodyReader
 from monitor.ingest.callers import OpenGate
 from monitor.ingest.counters import Tally
@@ -29,6 +29,7 @@ from monitor.ingest.tee_counters import TeeCounters
 from monitor.ingest.tee_target import TeeTarget
 from monitor.ingest.tls import Certificate, Tls
 from monitor.ingest.token_gate import TokenGate
+from monitor.services.checks import checks
 from monitor.services.dispatch import ASSEMBLED, EXPORTS, open_spool, run_dispatch
 from monitor.services.intake import (
     FeedbackTelemetry,
@@ -116,6 +117,7 @@ def create_sidecar(settings: Settings) -> Iterator[Sidecar]:
         feedback = FeedbackApi(
             feedback_spool, gate=gate, bodies=bodies, tally=feedback_tally, limits=limits, treatment=treated
         )
+        check = closing.enter_context(checks(settings, gate=gate, telemetry=telemetry, body_seconds=BODY_SECONDS))
         tee = _tee(sidecar, TeeTelemetry(telemetry.instruments))
         intake = OtlpIntake(exports, tally=tally, max_bytes=sidecar.max_request_bytes, treatment=treated, tee=tee)
         otlp = OtlpApi(intake, gate=gate, bodies=bodies, tally=tally)
@@ -128,6 +130,7 @@ def create_sidecar(settings: Settings) -> Iterator[Sidecar]:
             feedback=FeedbackStanding(spool=feedback_spool, tally=feedback_tally),
             tee=(lambda: tee.state) if tee else None,
             certificate=(lambda: tls.state) if tls else None,
+            checking=(lambda: check.state) if check else None,
         )
         if tee:
             closing.callback(tee.join, seconds=_TEE_SECONDS)
@@ -137,8 +140,9 @@ def create_sidecar(settings: Settings) -> Iterator[Sidecar]:
         if tee:
             # Told before the dispatcher is: the two drain side by side.
             closing.callback(tee.finish, seconds=_TEE_SECONDS)
+        apis: list[Api] = [rag, feedback, otlp, *([check] if check else []), status]
         yield Sidecar(
-            app=create_app(rag, feedback, otlp, status, tell=lambda answered: gauges.answered(**asdict(answered))),
+            app=create_app(*apis, tell=lambda answered: gauges.answered(**asdict(answered))),
             grpc=_grpc_server(sidecar, grpc, tls) if sidecar.grpc else None,
             tls=tls,
             spool=spool,

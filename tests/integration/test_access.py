@@ -160,7 +160,7 @@ def environment(tenants: Tenants) -> dict[str, str]:
 
 @pytest.fixture
 def sidecars(kafka_settings: KafkaSettings, tmp_path: Path, tenants: Tenants) -> Sidecars:
-    return Sidecars(tmp_path, kafka_settings, environment(tenants))
+    return Sidecars(tmp_path, kafka_settings, **environment(tenants))
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_what_is_not_let_in_is_written_nowhere_and_what_is_belongs_to_its_tenant
 
 
 def test_on_disk_is_what_was_let_in_and_nothing_else(tmp_path: Path, exits: ExitStack, tenants: Tenants) -> None:
-    away = Sidecars(tmp_path, KafkaSettings(bootstrap_servers=f"{LOOPBACK}:1"), environment(tenants))
+    away = Sidecars(tmp_path, KafkaSettings(bootstrap_servers=f"{LOOPBACK}:1"), **environment(tenants))
     exits.enter_context(away.start())
     caller = exits.enter_context(closing(Caller(away)))
     for cause in ("unknown", "expired", "other_tenant"):

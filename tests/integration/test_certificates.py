@@ -35,7 +35,7 @@ class Secured:
             "GROUNDWATCH_SIDECAR__TLS_KEY_FILE": str(self.key),
             **more,
         }
-        sidecars = Sidecars(directory, NO_KAFKA, environment)
+        sidecars = Sidecars(directory, NO_KAFKA, **environment)
         self.child: Child = exits.enter_context(sidecars.start())
         self.urls = [url.replace("http://", "https://") for url in (sidecars.url, sidecars.grpc_url)]
 

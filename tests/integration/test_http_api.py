@@ -19,8 +19,9 @@ SECONDS = 240
 
 @pytest.mark.slow
 def test_the_http_api_keeps_to_its_description(tmp_path: Path) -> None:
-    sidecars = Sidecars(tmp_path, KafkaSettings(bootstrap_servers=f"{LOOPBACK}:1"))
+    sidecars = Sidecars(tmp_path, KafkaSettings(bootstrap_servers=f"{LOOPBACK}:1"), GROUNDWATCH_CHECK__ENABLED="true")
     with sidecars.start() as child:
+        child.wait_until(lambda: sidecars.status()["checking"]["state"] == "ready", deadline_seconds=SECONDS)
         argv = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run"]
         argv += [f"{sidecars.url}/openapi.json", "--checks", "all", "--max-examples", str(EXAMPLES), "--seed", "1"]
         ended = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -31,4 +32,7 @@ def test_the_http_api_keeps_to_its_description(tmp_path: Path) -> None:
         status = sidecars.status()
         assert status["accepted"] > EXAMPLES
         assert status["refused"]["invalid"] > 0
+        answered = status["checking"]["answered"]
+        assert answered["could_not_judge"] > 0
+        assert answered["refused"] > 0
     assert "Traceback" not in child.log.read_text()

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,13 @@ class Sidecars:
         environment: more settings.
     """
 
-    def __init__(self, directory: Path, kafka: KafkaSettings, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, directory: Path, kafka: KafkaSettings, **environment: str) -> None:
         self.directory = directory
         self.url = f"http://{LOOPBACK}:{free_port()}"
         self.grpc_url = f"http://{LOOPBACK}:{free_port()}"
         every = to_environment(Settings(kafka=kafka)).items()
         self._kafka = {name: value for name, value in every if name.startswith("GROUNDWATCH_KAFKA__")}
-        self._more = dict(environment or {})
+        self._more = environment
 
     def start(self, *options: str) -> Child:
         child = self.spawn("--port", self.url.rpartition(":")[2], *options)

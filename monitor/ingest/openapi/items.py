@@ -45,7 +45,7 @@ class Items:
 
 def description(items: Items) -> Description:
     """The route, and the contract of its items out of `schemas/`."""
-    contract = _contract(items)
+    contract = contract_of(items.contract, items.otherwise)
     schemas = {**contract.pop("$defs", {}), items.component: contract, items.receipt: _receipt(items)}
     several = {"type": "array", "items": ref(items.component)}
     wrapped = {"type": "object", "required": [items.many], "properties": {items.many: several}}
@@ -101,14 +101,14 @@ def _receipt(items: Items) -> Schema:
     }
 
 
-def _contract(items: Items) -> dict[str, Any]:
-    """The contract as it is sent here: some fields may be left to the sidecar."""
-    text = (resource("schemas") / items.contract).read_text("utf-8")
+def contract_of(file: str, otherwise: Mapping[str, str]) -> dict[str, Any]:
+    """A contract out of `schemas/` as it is sent here: some fields may be left to the sidecar."""
+    text = (resource("schemas") / file).read_text("utf-8")
     contract: dict[str, Any] = json.loads(text.replace('"#/$defs/', '"#/components/schemas/'))
     del contract["$id"], contract["$schema"]
-    contract["required"] = [name for name in contract["required"] if name not in items.otherwise]
+    contract["required"] = [name for name in contract["required"] if name not in otherwise]
     properties: Mapping[str, dict[str, Any]] = contract["properties"]
-    for name, otherwise in items.otherwise.items():
+    for name, instead in otherwise.items():
         properties[name]["type"] = ["string", "null"]
-        properties[name]["description"] += f" Without one, {otherwise}."
+        properties[name]["description"] += f" Without one, {instead}."
     return contract

@@ -36,6 +36,20 @@ _ASSEMBLY: Schema = {
         **dict.fromkeys(("open", "waiting_bytes", "assembled", "not_rag", "late_spans"), _COUNT),
     },
 }
+_CHECKING: Schema = {
+    "type": "object",
+    "description": "Of checks; all but the state only where they are answered.",
+    "required": ["state"],
+    "properties": {
+        "state": {"enum": ["off", "starting", "ready", "problem"]},
+        "problem": _PROBLEM,
+        "judges": {"type": "array", "items": {"type": "string"}, "description": "By version, cheapest first."},
+        "version": {"type": ["string", "null"]},
+        "waiting": {**_COUNT, "description": "Checks that the judges have not done with."},
+        "restarts": {**_COUNT, "description": "Of the judging process."},
+        "answered": {"type": "object", "additionalProperties": _COUNT, "description": "By outcome."},
+    },
+}
 _SIDECAR: Schema = {
     "type": "object",
     "required": ["uptime_seconds", "accepted", "refused", "forwarded", "assembly", "spool", "exports", "kafka"],
@@ -53,6 +67,7 @@ _SIDECAR: Schema = {
         "kafka": ref("Kafka"),
         "tee": {"type": ["object", "null"], "description": "Exports that are passed on, where they are."},
         "feedback": {"type": ["object", "null"], "description": "Counts and the spool of feedback."},
+        "checking": ref("Checking"),
         "access": ref("Access"),
     },
 }
@@ -98,5 +113,12 @@ def description() -> Description:
             "/healthz": {"get": {"operationId": "health", "summary": "Alive", "responses": health}},
             "/readyz": {"get": {"operationId": "ready", "summary": "Ready", "responses": ready}},
         },
-        schemas={"SidecarStatus": _SIDECAR, "Spool": _SPOOL, "Kafka": _KAFKA, "Assembly": _ASSEMBLY, "Access": _ACCESS},
+        schemas={
+            "SidecarStatus": _SIDECAR,
+            "Spool": _SPOOL,
+            "Kafka": _KAFKA,
+            "Assembly": _ASSEMBLY,
+            "Access": _ACCESS,
+            "Checking": _CHECKING,
+        },
     )

@@ -35,14 +35,18 @@ def described(sidecar: LocalSidecar) -> dict[str, Any]:
     return found
 
 
-def test_every_route_of_the_sidecar_is_described_and_nothing_else(tmp_path: Path) -> None:
-    settings = load_settings(sidecar={"spool_directory": tmp_path}, kafka={"bootstrap_servers": "127.0.0.1:1"})
+@pytest.mark.parametrize("checks", [False, True])
+def test_every_route_of_the_sidecar_is_described_and_nothing_else(tmp_path: Path, checks: bool) -> None:  # noqa: FBT001 - parametrized
+    settings = load_settings(
+        sidecar={"spool_directory": tmp_path}, kafka={"bootstrap_servers": "127.0.0.1:1"}, check={"enabled": checks}
+    )
     with create_sidecar(settings) as running:
         routes = [route for route in running.app.routes if isinstance(route, Route)]
         assert len(routes) == len(running.app.routes)
         paths = TestClient(running.app).get("/openapi.json").json()["paths"]
     there = {(route.path, method.lower()) for route in routes for method in (route.methods or ()) if method != "HEAD"}
     assert {(path, method) for path, item in paths.items() for method in item} == there
+    assert ("/v1/check" in paths) is checks
 
 
 def test_every_reference_leads_to_a_schema_and_every_schema_is_referred_to(described: dict[str, Any]) -> None:
