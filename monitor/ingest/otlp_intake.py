@@ -78,9 +78,9 @@ class OtlpIntake:
         plain = decompressed(body, compression, max_bytes=self._max_bytes)
         try:
             found = inspect(plain, encoding)
+            return self._treatment.export(plain, encoding), found
         except InvalidMessage as error:
             raise RequestRefused(400, Refusal.INVALID, shown(str(error))) from None
-        return self._treatment.export(plain, encoding), found
 
 
 def _entry(value: bytes, encoding: str, caller: Caller) -> Entry:

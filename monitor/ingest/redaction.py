@@ -16,7 +16,9 @@ from monitor.domain.feedback import Feedback
 from monitor.domain.trace import Document, Trace
 from monitor.ingest.counters import IngestCounters
 from monitor.otlp import PROTOBUF
-from monitor.otlp.rewriting import rewrite_protobuf
+from monitor.otlp.rewriting import Rewriting
+from monitor.otlp.rewriting_json import looked_at, rewrite_json
+from monitor.otlp.rewriting_protobuf import large_numbers, rewrite_protobuf
 from monitor.redaction.redactor import Redactor
 from monitor.wire.fields import LONGEST_DOCUMENT, LONGEST_DOCUMENT_ID, LONGEST_SHORT_TEXT, LONGEST_TEXT
 
@@ -40,19 +42,22 @@ class Redaction:
         self._counters = counters
 
     def export(self, raw: bytes, encoding: str) -> bytes:
-        """An export, with each of its texts redacted; the same bytes where there is nothing to redact."""
-        if not self._redactor.possible(raw):
+        """An export, with each of its texts redacted; the same bytes where a look at them finds nothing possible.
+
+        Raises:
+            InvalidMessage: it cannot be read.
+        """
+        if not self._possible(raw, encoding):
             return raw
         counts: Counter[str] = Counter()
-        if encoding == PROTOBUF:
-            kept = rewrite_protobuf(raw, lambda text: self._redactor.text(text, counts))
-        else:
-            kept = json.dumps(self._redactor.value(json.loads(raw), counts), ensure_ascii=False).encode(
-                errors="replace"
-            )
+        rewriting = Rewriting(
+            text=lambda text: self._redactor.text(text, counts),
+            number=lambda number: self._redactor.number(number, counts),
+        )
+        # Written anew even where nothing was found: what the parser does not know, or passes over, is left out.
+        kept = (rewrite_protobuf if encoding == PROTOBUF else rewrite_json)(raw, rewriting)
         self._tell(counts)
-        # What the parser does not know is left out, too: nobody looks into it.
-        return kept if counts or encoding == PROTOBUF else raw
+        return kept
 
     def trace(self, trace: Trace) -> Trace:
         """A trace, with each of its texts redacted. Ids and names stay unique and within the contract.
@@ -94,6 +99,13 @@ class Redaction:
         )
         self._tell(counts)
         return kept if counts else feedback
+
+    def _possible(self, raw: bytes, encoding: str) -> bool:
+        if encoding == PROTOBUF:
+            numbers = large_numbers(raw)
+            return self._redactor.possible(raw) or any(self._redactor.number(one, Counter()) for one in numbers)
+        texts = looked_at(raw)
+        return texts is None or self._redactor.possible(texts)
 
     def _document(self, document: Document, counts: Counter[str]) -> Document:
         found: Counter[str] = Counter()

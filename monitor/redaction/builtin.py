@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from monitor.redaction.numbers import CARD, IBAN, PHONE
+from monitor.redaction.cards import CARD
+from monitor.redaction.numbers import IBAN, PHONE
 from monitor.redaction.pattern import Pattern
 from monitor.redaction.words import EMAIL, SECRET_BEARER, SECRET_IN_URL, SECRET_KEY, SECRET_NAMED, SECRET_TOKEN
 

@@ -1,24 +1,16 @@
-"""Numbers that carry check digits: payment cards and bank accounts; and telephone numbers, which carry none."""
+"""Bank accounts, which carry check digits, and telephone numbers, which carry none."""
 
 import re
 import string
 
 from monitor.redaction.pattern import Pattern
 
-_SHORTEST_CARD = 13
 _IBAN_LENGTHS = range(15, 35)
 _PHONE_DIGITS = range(8, 16)
 _UPPER_DIGITS = bytes.maketrans(
     (string.digits + string.ascii_uppercase).encode(), b"0" * len(string.digits) + b"A" * len(string.ascii_uppercase)
 )
 _DIGITS = bytes.maketrans(string.digits.encode(), b"0" * len(string.digits))
-
-
-def luhn(text: str) -> bool:
-    """Whether the digits of a text satisfy the check of ISO/IEC 7812-1, annex B; all alike is no card."""
-    digits = [int(char) for char in text if char.isdigit()]
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 and len(set(digits)) > 1
 
 
 def mod_97(text: str) -> bool:
@@ -32,10 +24,6 @@ def _phone_length(text: str) -> bool:
     return sum(char.isdigit() for char in text) in _PHONE_DIGITS
 
 
-def _card_possible(raw: bytes) -> bool:
-    return b"0" * _SHORTEST_CARD in raw.translate(_DIGITS, b" -")
-
-
 def _iban_possible(raw: bytes) -> bool:
     return b"AA00" in raw.translate(_UPPER_DIGITS)
 
@@ -45,13 +33,6 @@ def _phone_possible(raw: bytes) -> bool:
     return b"+0" in shape or b"0000000000" in shape
 
 
-CARD = Pattern(
-    name="card",
-    # 13 to 19 digits in a row, or in groups.
-    expression=re.compile(r"(?<![\w.])[0-9](?:[ -]?[0-9]){12,18}(?!\w|\.[0-9])"),
-    holds=luhn,
-    possible=_card_possible,
-)
 IBAN = Pattern(
     name="iban",
     expression=re.compile(r"(?<!\w)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)"),

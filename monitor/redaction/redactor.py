@@ -6,16 +6,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from monitor.redaction.pattern import Pattern, always
+from monitor.redaction.unique import unique
 
 _HASH_CHARACTERS = 12
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\(.)", re.DOTALL)
 _ASCII_ESCAPE = re.compile(rb"\\u00[0-7]")
 _SHORT_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 _SHORT, _REMEMBERED = 64, 4096
+_TOO_LARGE = 10**20
 _WITHIN = 4
 """JSON within JSON within …: so often."""
 
@@ -51,6 +53,7 @@ class Redactor:
 
     def __init__(self, patterns: Sequence[Pattern], marker: Marker) -> None:
         self._patterns = tuple(patterns)
+        self._in_numbers = tuple(pattern for pattern in patterns if pattern.in_numbers)
         self._marker = marker
         # The built-in patterns see through all other escapes.
         self._hides = ("\\u", "\\/") if all(pattern.possible is not always for pattern in patterns) else ("\\",)
@@ -69,8 +72,19 @@ class Redactor:
         return self._text(text, counts, _WITHIN)
 
     def value(self, value: Any, counts: Counter[str]) -> Any:
-        """The same for every text of a JSON value, keys too. Lists and objects are changed in place."""
+        """The same for every text and number of a JSON value, keys too. Lists and objects are changed in place."""
         return self._value(value, counts, _WITHIN)
+
+    def number(self, number: float, counts: Counter[str]) -> str | None:
+        """What stands in the place of a number that is one to hide, as a whole; else None."""
+        if isinstance(number, bool) or number != number // 1 or not 0 <= number < _TOO_LARGE:
+            return None
+        digits = str(int(number))
+        for pattern in self._in_numbers:
+            if pattern.expression.fullmatch(digits) and pattern.holds(digits):
+                counts[pattern.name] += 1
+                return self._marker(pattern, digits)
+        return None
 
     def _text(self, text: str, counts: Counter[str], within: int) -> str:
         # Keys and names come again and again.
@@ -81,7 +95,7 @@ class Redactor:
         raw = text.encode(errors="surrogatepass")
         for pattern in self._patterns:
             if pattern.possible(raw):
-                text = pattern.expression.sub(partial(self._mark, pattern, counts), text)
+                text = self._marked(text, pattern, counts)
         return text
 
     def _escaped(self, text: str, counts: Counter[str], within: int) -> str:
@@ -100,7 +114,7 @@ class Redactor:
         return self._text(hiding, counts, 0)
 
     def _has_nothing(self, text: str) -> bool:
-        return not self._may_hide(text) and not any(pattern.expression.search(text) for pattern in self._patterns)
+        return not self._may_hide(text) and not any(any(pattern.places(text)) for pattern in self._patterns)
 
     def _may_hide(self, text: str) -> bool:
         return any(escape in text for escape in self._hides)
@@ -115,15 +129,14 @@ class Redactor:
         raw = text.encode(errors="surrogatepass")
         return any(pattern.possible(raw) for pattern in self._patterns)
 
-    def _mark(self, pattern: Pattern, counts: Counter[str], match: re.Match[str]) -> str:
-        whole = match[0]
-        if not pattern.holds(whole):
-            return whole
-        counts[pattern.name] += 1
-        if "value" not in pattern.expression.groupindex:
-            return self._marker(pattern, whole)
-        start, end = (place - match.start() for place in match.span("value"))
-        return whole[:start] + self._marker(pattern, whole[start:end]) + whole[end:]
+    def _marked(self, text: str, pattern: Pattern, counts: Counter[str]) -> str:
+        parts: list[str] = []
+        last = 0
+        for start, end in pattern.places(text):
+            counts[pattern.name] += 1
+            parts += (text[last:start], self._marker(pattern, text[start:end]))
+            last = end
+        return "".join((*parts, text[last:])) if parts else text
 
     def _value(self, value: Any, counts: Counter[str], within: int) -> Any:
         """Walks without recursion: the nesting is the sender's choice."""
@@ -138,15 +151,20 @@ class Redactor:
                     inside[place] = self._text(child, counts, within)
                 elif isinstance(child, dict | list):
                     waiting.append(child)
+                elif isinstance(child, int | float) and (mark := self.number(child, counts)) is not None:
+                    inside[place] = mark
             if isinstance(inside, dict):
                 self._keys(inside, counts, within)
         return holder[0]
 
     def _keys(self, inside: dict[str, Any], counts: Counter[str], within: int) -> None:
-        for key in list(inside):
-            kept = self._text(key, counts, within)
-            if kept != key:
-                inside[kept] = inside.pop(key)
+        kept = {key: self._text(key, counts, within) for key in inside}
+        if any(key != was for was, key in kept.items()):
+            # As they stood; and two that have become alike stay two.
+            pairs = [(kept[key], inside[key]) for key in inside]
+            inside.clear()
+            for key, child in pairs:
+                inside[unique(key, inside)] = child
 
 
 def without_escapes(text: str, times: int) -> Iterator[str]:
