@@ -20,6 +20,10 @@ _ISSUED = re.compile(
 
 None begins with 1, as all times do until 2033 that count seconds since 1970, or parts of them."""
 
+BETWEEN = r"[ .\-\u00a0\u2007\u2009\u202f\u2010-\u2013\u2212]"
+"""What stands between groups of digits: spaces, dots and dashes."""
+
+_BETWEEN_BYTES = b" .-" + bytes(range(0x80, 0x100))
 _DIGITS = bytes.maketrans(string.digits.encode(), b"0" * len(string.digits))
 
 
@@ -36,13 +40,32 @@ def is_card(text: str) -> bool:
 
 
 def _possible(raw: bytes) -> bool:
-    return b"0" * _SHORTEST in raw.translate(_DIGITS, b" -")
+    return b"0" * _SHORTEST in raw.translate(_DIGITS, _BETWEEN_BYTES)
 
 
+def _layout(*groups: int) -> str:
+    return f"{BETWEEN}{{1,3}}".join(f"[0-9]{{{digits}}}" for digits in groups) + _END
+
+
+# Behind a letter no number begins, but behind an escape that was left in a text, or in the first track of a strip.
+_START = r"(?:(?<![^\W_])|(?<=\\[nrtbf])|(?<=%B))(?<![0-9]\.)"
+_END = r"(?![^\W_])"
+_LAYOUTS = (
+    _layout(4, 4, 4, 4, 3),
+    _layout(4, 4, 4, 4),
+    _layout(4, 6, 5),
+    _layout(4, 6, 4),
+    rf"[0-9]{{{_SHORTEST},19}}{_END}(?!\.[0-9]{{0,17}}[1-9])",
+    # Other groups only where the whole row of them is one number: any row of amounts would hold many.
+    rf"(?<![0-9][ -])[0-9](?:[ -]?[0-9]){{{_SHORTEST - 1},18}}{_END}(?![ -]?[0-9]|\.[0-9])",
+)
 CARD = Pattern(
     name="card",
-    # 13 to 19 digits in a row, or in groups.
-    expression=re.compile(r"(?<![\w.])[0-9](?:[ -]?[0-9]){12,18}(?!\w|\.[0-9])"),
+    # Each layout is looked for at each place: more digits may stand before a card, and right behind it.
+    expression=re.compile(
+        rf"{_START}(?=[0-9](?:{BETWEEN}{{0,3}}[0-9]){{{_SHORTEST - 1}}})"
+        + "".join(f"(?=(?P<value_{number}>{layout})?)" for number, layout in enumerate(_LAYOUTS))
+    ),
     holds=is_card,
     possible=_possible,
     in_numbers=True,

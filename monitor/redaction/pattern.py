@@ -48,3 +48,9 @@ class Pattern:
                     yield start, end
                     last = end
                     break
+
+    def is_all_of(self, text: str) -> bool:
+        """Whether a text is one of the kind, and nothing else."""
+        if self.expression.fullmatch(text):
+            return self.holds(text)
+        return (0, len(text)) in self.places(text)

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -14,9 +15,11 @@ from monitor.redaction.unique import unique
 
 _HASH_CHARACTERS = 12
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\(.)", re.DOTALL)
-_ASCII_ESCAPE = re.compile(rb"\\u00[0-7]")
+# ASCII, and the spaces and dashes that may stand between groups of digits.
+_HIDING_ESCAPE = re.compile(rb"\\u(?:00[0-7aA]|20(?:0[79]|1[0-3]|2[fF])|2212)")
 _SHORT_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 _SHORT, _REMEMBERED = 64, 4096
+_OPENING = ("{", "[")
 _TOO_LARGE = 10**20
 _WITHIN = 4
 """JSON within JSON within …: so often."""
@@ -55,6 +58,8 @@ class Redactor:
         self._patterns = tuple(patterns)
         self._in_numbers = tuple(pattern for pattern in patterns if pattern.in_numbers)
         self._marker = marker
+        labels = "|".join({pattern.label for pattern in patterns})
+        self._marks = re.compile(rf"\[(?:{labels})(?::[0-9a-f]{{{_HASH_CHARACTERS}}})?\]")
         # The built-in patterns see through all other escapes.
         self._hides = ("\\u", "\\/") if all(pattern.possible is not always for pattern in patterns) else ("\\",)
         self._clean = lru_cache(_REMEMBERED)(self._has_nothing)
@@ -63,8 +68,8 @@ class Redactor:
         """Whether UTF-8 text, or a message that holds such, can hold anything to replace. Cheap."""
         if any(pattern.possible(raw) for pattern in self._patterns):
             return True
-        # What is looked for is ASCII: only escapes of that can hide it.
-        hides = b"\\/" in raw or (b"\\u00" in raw and _ASCII_ESCAPE.search(raw) is not None)
+        # No other escape can hide what is looked for.
+        hides = b"\\/" in raw or (b"\\u" in raw and _HIDING_ESCAPE.search(raw) is not None)
         return hides and any(self._possible_in(text) for text in without_escapes(raw.decode("latin-1"), _WITHIN))
 
     def text(self, text: str, counts: Counter[str]) -> str:
@@ -81,7 +86,7 @@ class Redactor:
             return None
         digits = str(int(number))
         for pattern in self._in_numbers:
-            if pattern.expression.fullmatch(digits) and pattern.holds(digits):
+            if pattern.is_all_of(digits):
                 counts[pattern.name] += 1
                 return self._marker(pattern, digits)
         return None
@@ -92,6 +97,8 @@ class Redactor:
             return text
         if within and self._may_hide(text):
             text = self._escaped(text, counts, within - 1)
+        if within and text.lstrip()[:1] in _OPENING:
+            text = self._with_numbers(text, counts)
         raw = text.encode(errors="surrogatepass")
         for pattern in self._patterns:
             if pattern.possible(raw):
@@ -104,14 +111,25 @@ class Redactor:
         hiding = next((plain for plain in without_escapes(text, within + 1) if self._found(plain) - shown), None)
         if hiding is None:
             return text
-        if text.lstrip()[:1] in ("{", "[", '"'):
-            try:
-                value = json.loads(text)
-            except (ValueError, RecursionError):
-                pass
-            else:
-                return json.dumps(self._value(value, counts, within), ensure_ascii=False)
+        if text.lstrip()[:1] in (*_OPENING, '"'):
+            with suppress(ValueError, RecursionError):
+                return json.dumps(self._value(json.loads(text), counts, within), ensure_ascii=False)
         return self._text(hiding, counts, 0)
+
+    def _with_numbers(self, text: str, counts: Counter[str]) -> str:
+        """JSON text in which the numbers to hide are texts: a mark in the place of a number is no JSON."""
+        raw = text.encode(errors="surrogatepass")
+        if not any(pattern.possible(raw) and any(pattern.places(text)) for pattern in self._in_numbers):
+            return text
+        found: Counter[str] = Counter()
+        with suppress(ValueError, RecursionError):
+            holder = [json.loads(text)]
+            for inside, place, child in _inner(holder):
+                if isinstance(child, int | float) and (mark := self.number(child, found)) is not None:
+                    inside[place] = mark
+            text = json.dumps(holder[0], ensure_ascii=False) if found else text
+            counts.update(found)
+        return text
 
     def _has_nothing(self, text: str) -> bool:
         return not self._may_hide(text) and not any(any(pattern.places(text)) for pattern in self._patterns)
@@ -133,28 +151,22 @@ class Redactor:
         parts: list[str] = []
         last = 0
         for start, end in pattern.places(text):
+            if self._marks.fullmatch(text, start, end):  # what was treated once is treated again behind assembly
+                continue
             counts[pattern.name] += 1
             parts += (text[last:start], self._marker(pattern, text[start:end]))
             last = end
         return "".join((*parts, text[last:])) if parts else text
 
     def _value(self, value: Any, counts: Counter[str], within: int) -> Any:
-        """Walks without recursion: the nesting is the sender's choice."""
         holder = [value]
-        waiting: list[Any] = [holder]
-        while waiting:
-            inside = waiting.pop()
-            places = range(len(inside)) if isinstance(inside, list) else list(inside)
-            for place in places:
-                child = inside[place]
-                if isinstance(child, str):
-                    inside[place] = self._text(child, counts, within)
-                elif isinstance(child, dict | list):
-                    waiting.append(child)
-                elif isinstance(child, int | float) and (mark := self.number(child, counts)) is not None:
-                    inside[place] = mark
-            if isinstance(inside, dict):
-                self._keys(inside, counts, within)
+        for inside, place, child in _inner(holder):
+            if isinstance(child, str):
+                inside[place] = self._text(child, counts, within)
+            elif isinstance(child, dict):
+                self._keys(child, counts, within)
+            elif isinstance(child, int | float) and (mark := self.number(child, counts)) is not None:
+                inside[place] = mark
         return holder[0]
 
     def _keys(self, inside: dict[str, Any], counts: Counter[str], within: int) -> None:
@@ -165,6 +177,19 @@ class Redactor:
             inside.clear()
             for key, child in pairs:
                 inside[unique(key, inside)] = child
+
+
+def _inner(holder: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """All that lists and objects hold, with its place, outer ones first."""
+    # Without recursion: the nesting is the sender's choice.
+    waiting: list[Any] = [holder]
+    while waiting:
+        inside = waiting.pop()
+        for place in range(len(inside)) if isinstance(inside, list) else list(inside):
+            child = inside[place]
+            yield inside, place, child
+            if isinstance(child, dict | list):
+                waiting.append(child)
 
 
 def without_escapes(text: str, times: int) -> Iterator[str]:
