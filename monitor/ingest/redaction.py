@@ -8,10 +8,9 @@ import hmac
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from monitor.domain.errors import InvalidTrace
 from monitor.domain.feedback import Feedback
 from monitor.domain.trace import Document, Trace
 from monitor.ingest.counters import IngestCounters
@@ -20,6 +19,7 @@ from monitor.otlp.rewriting import Rewriting
 from monitor.otlp.rewriting_json import looked_at, rewrite_json
 from monitor.otlp.rewriting_protobuf import large_numbers, rewrite_protobuf
 from monitor.redaction.redactor import Redactor
+from monitor.redaction.unique import unique
 from monitor.wire.fields import LONGEST_DOCUMENT, LONGEST_DOCUMENT_ID, LONGEST_SHORT_TEXT, LONGEST_TEXT
 
 _ID_CHARACTERS = 16
@@ -60,11 +60,7 @@ class Redaction:
         return kept
 
     def trace(self, trace: Trace) -> Trace:
-        """A trace, with each of its texts redacted. Ids and names stay unique and within the contract.
-
-        Raises:
-            InvalidTrace: a mark took more room than there is.
-        """
+        """A trace, with each of its texts redacted. Ids and names stay unique and within the contract."""
         counts: Counter[str] = Counter()
         kept = replace(
             trace,
@@ -73,7 +69,7 @@ class Redaction:
             environment=self._name(trace.environment, counts),
             question=self._text(trace.question, LONGEST_TEXT, counts),
             answer=self._text(trace.answer, LONGEST_TEXT, counts),
-            documents=tuple(self._document(document, counts) for document in trace.documents),
+            documents=self._documents(trace.documents, counts),
             generator_model=self._optional(trace.generator_model, LONGEST_SHORT_TEXT, counts),
             prompt_version=self._optional(trace.prompt_version, LONGEST_SHORT_TEXT, counts),
             tags=self._tags(trace.tags, counts),
@@ -81,8 +77,6 @@ class Redaction:
         if not counts:
             return trace
         self._tell(counts)
-        if len({document.id for document in kept.documents}) < len({document.id for document in trace.documents}):
-            raise InvalidTrace("documents", "redaction made two ids alike; use redaction.action = hash")
         return kept
 
     def feedback(self, feedback: Feedback) -> Feedback:
@@ -107,12 +101,23 @@ class Redaction:
         texts = looked_at(raw)
         return texts is None or self._redactor.possible(texts)
 
+    def _documents(self, documents: Sequence[Document], counts: Counter[str]) -> tuple[Document, ...]:
+        """Ids that have become alike get numbers: no trace that was acknowledged is lost for that."""
+        kept = [self._document(document, counts) for document in documents]
+        taken = {one.id for one, was in zip(kept, documents, strict=True) if one.id == was.id}
+        for place, was in enumerate(documents):
+            if kept[place].id != was.id:
+                name = unique(kept[place].id, taken, LONGEST_DOCUMENT_ID)
+                taken.add(name)
+                kept[place] = replace(kept[place], id=name)
+        return tuple(kept)
+
     def _document(self, document: Document, counts: Counter[str]) -> Document:
         found: Counter[str] = Counter()
-        kept = Document(
+        kept = replace(
+            document,
             id=self._text(document.id, LONGEST_DOCUMENT_ID, found),
             text=self._text(document.text, LONGEST_DOCUMENT, found),
-            score=document.score,
             # By way of JSON: the original is somebody else's.
             metadata=self._redactor.value(json.loads(json.dumps(document.metadata)), found)
             if document.metadata
@@ -122,10 +127,13 @@ class Redaction:
         return kept if found else document
 
     def _tags(self, tags: Mapping[str, str], counts: Counter[str]) -> dict[str, str]:
-        return {
-            self._text(key, LONGEST_SHORT_TEXT, counts): self._text(value, LONGEST_SHORT_TEXT, counts)
-            for key, value in tags.items()
-        }
+        texts = {key: self._text(key, LONGEST_SHORT_TEXT, counts) for key in tags}
+        # Those that are as they were keep their names.
+        kept = {key: self._text(tags[key], LONGEST_SHORT_TEXT, counts) for key, text in texts.items() if text == key}
+        for key, text in texts.items():
+            if text != key:
+                kept[unique(text, kept, LONGEST_SHORT_TEXT)] = self._text(tags[key], LONGEST_SHORT_TEXT, counts)
+        return kept
 
     def _text(self, text: str, longest: int, counts: Counter[str]) -> str:
         # A mark may be longer than what it stands for.
