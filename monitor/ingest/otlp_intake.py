@@ -78,11 +78,11 @@ class OtlpIntake:
         plain = decompressed(body, compression, max_bytes=self._max_bytes)
         try:
             found = inspect(plain, encoding)
+            if caller.tenant is not None and found.tenants - {caller.tenant}:
+                raise other_tenant(f"resource attribute {TENANT}", caller.tenant)
+            return self._treatment.export(plain, encoding), found
         except InvalidMessage as error:
             raise RequestRefused(400, Refusal.INVALID, shown(str(error))) from None
-        if caller.tenant is not None and found.tenants - {caller.tenant}:
-            raise other_tenant(f"resource attribute {TENANT}", caller.tenant)
-        return self._treatment.export(plain, encoding), found
 
 
 def _entry(value: bytes, encoding: str, caller: Caller) -> Entry:

@@ -8,16 +8,18 @@ import hmac
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from monitor.domain.errors import InvalidTrace
 from monitor.domain.feedback import Feedback
 from monitor.domain.trace import Document, Trace
 from monitor.ingest.counters import IngestCounters
 from monitor.otlp import PROTOBUF
-from monitor.otlp.rewriting import rewrite_protobuf
+from monitor.otlp.rewriting import Rewriting
+from monitor.otlp.rewriting_json import looked_at, rewrite_json
+from monitor.otlp.rewriting_protobuf import large_numbers, rewrite_protobuf
 from monitor.redaction.redactor import Redactor
+from monitor.redaction.unique import unique
 from monitor.wire.fields import LONGEST_DOCUMENT, LONGEST_DOCUMENT_ID, LONGEST_SHORT_TEXT, LONGEST_TEXT
 
 _ID_CHARACTERS = 16
@@ -40,26 +42,25 @@ class Redaction:
         self._counters = counters
 
     def export(self, raw: bytes, encoding: str) -> bytes:
-        """An export, with each of its texts redacted; the same bytes where there is nothing to redact."""
-        if not self._redactor.possible(raw):
-            return raw
-        counts: Counter[str] = Counter()
-        if encoding == PROTOBUF:
-            kept = rewrite_protobuf(raw, lambda text: self._redactor.text(text, counts))
-        else:
-            kept = json.dumps(self._redactor.value(json.loads(raw), counts), ensure_ascii=False).encode(
-                errors="replace"
-            )
-        self._tell(counts)
-        # What the parser does not know is left out, too: nobody looks into it.
-        return kept if counts or encoding == PROTOBUF else raw
-
-    def trace(self, trace: Trace) -> Trace:
-        """A trace, with each of its texts redacted. Ids and names stay unique and within the contract.
+        """An export, with each of its texts redacted; the same bytes where a look at them finds nothing possible.
 
         Raises:
-            InvalidTrace: a mark took more room than there is.
+            InvalidMessage: it cannot be read.
         """
+        if not self._possible(raw, encoding):
+            return raw
+        counts: Counter[str] = Counter()
+        rewriting = Rewriting(
+            text=lambda text: self._redactor.text(text, counts),
+            number=lambda number: self._redactor.number(number, counts),
+        )
+        # Written anew even where nothing was found: what the parser does not know, or passes over, is left out.
+        kept = (rewrite_protobuf if encoding == PROTOBUF else rewrite_json)(raw, rewriting)
+        self._tell(counts)
+        return kept
+
+    def trace(self, trace: Trace) -> Trace:
+        """A trace, with each of its texts redacted. Ids and names stay unique and within the contract."""
         counts: Counter[str] = Counter()
         kept = replace(
             trace,
@@ -68,7 +69,7 @@ class Redaction:
             environment=self._name(trace.environment, counts),
             question=self._text(trace.question, LONGEST_TEXT, counts),
             answer=self._text(trace.answer, LONGEST_TEXT, counts),
-            documents=tuple(self._document(document, counts) for document in trace.documents),
+            documents=self._documents(trace.documents, counts),
             generator_model=self._optional(trace.generator_model, LONGEST_SHORT_TEXT, counts),
             prompt_version=self._optional(trace.prompt_version, LONGEST_SHORT_TEXT, counts),
             tags=self._tags(trace.tags, counts),
@@ -76,8 +77,6 @@ class Redaction:
         if not counts:
             return trace
         self._tell(counts)
-        if len({document.id for document in kept.documents}) < len({document.id for document in trace.documents}):
-            raise InvalidTrace("documents", "redaction made two ids alike; use redaction.action = hash")
         return kept
 
     def feedback(self, feedback: Feedback) -> Feedback:
@@ -95,12 +94,30 @@ class Redaction:
         self._tell(counts)
         return kept if counts else feedback
 
+    def _possible(self, raw: bytes, encoding: str) -> bool:
+        if encoding == PROTOBUF:
+            numbers = large_numbers(raw)
+            return self._redactor.possible(raw) or any(self._redactor.number(one, Counter()) for one in numbers)
+        texts = looked_at(raw)
+        return texts is None or self._redactor.possible(texts)
+
+    def _documents(self, documents: Sequence[Document], counts: Counter[str]) -> tuple[Document, ...]:
+        """Ids that have become alike get numbers: no trace that was acknowledged is lost for that."""
+        kept = [self._document(document, counts) for document in documents]
+        taken = {one.id for one, was in zip(kept, documents, strict=True) if one.id == was.id}
+        for place, was in enumerate(documents):
+            if kept[place].id != was.id:
+                name = unique(kept[place].id, taken, LONGEST_DOCUMENT_ID)
+                taken.add(name)
+                kept[place] = replace(kept[place], id=name)
+        return tuple(kept)
+
     def _document(self, document: Document, counts: Counter[str]) -> Document:
         found: Counter[str] = Counter()
-        kept = Document(
+        kept = replace(
+            document,
             id=self._text(document.id, LONGEST_DOCUMENT_ID, found),
             text=self._text(document.text, LONGEST_DOCUMENT, found),
-            score=document.score,
             # By way of JSON: the original is somebody else's.
             metadata=self._redactor.value(json.loads(json.dumps(document.metadata)), found)
             if document.metadata
@@ -110,10 +127,13 @@ class Redaction:
         return kept if found else document
 
     def _tags(self, tags: Mapping[str, str], counts: Counter[str]) -> dict[str, str]:
-        return {
-            self._text(key, LONGEST_SHORT_TEXT, counts): self._text(value, LONGEST_SHORT_TEXT, counts)
-            for key, value in tags.items()
-        }
+        texts = {key: self._text(key, LONGEST_SHORT_TEXT, counts) for key in tags}
+        # Those that are as they were keep their names.
+        kept = {key: self._text(tags[key], LONGEST_SHORT_TEXT, counts) for key, text in texts.items() if text == key}
+        for key, text in texts.items():
+            if text != key:
+                kept[unique(text, kept, LONGEST_SHORT_TEXT)] = self._text(tags[key], LONGEST_SHORT_TEXT, counts)
+        return kept
 
     def _text(self, text: str, longest: int, counts: Counter[str]) -> str:
         # A mark may be longer than what it stands for.

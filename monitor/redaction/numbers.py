@@ -1,12 +1,33 @@
-"""Numbers that carry check digits: payment cards and bank accounts; and telephone numbers, which carry none."""
+"""Bank accounts, which carry check digits, and telephone numbers, which carry none."""
 
 import re
 import string
 
+from monitor.redaction.cards import BETWEEN
 from monitor.redaction.pattern import Pattern
 
-_SHORTEST_CARD = 13
-_IBAN_LENGTHS = range(15, 35)
+_IBAN_COUNTRIES = {
+    15: "NO",
+    16: "BE",
+    18: "DK|FI|FK|FO|GL|NL|SD",
+    19: "MK|SI",
+    20: "AT|BA|EE|KZ|LT|LU|MN|XK",
+    21: "CH|HR|LI|LV",
+    22: "BG|BH|CR|DE|GB|GE|IE|ME|RS|VA",
+    23: "AE|GI|IL|IQ|OM|SO|TL",
+    24: "AD|CZ|ES|MD|PK|RO|SA|SE|SK|TN|VG",
+    25: "LY|PT|ST",
+    26: "IS|TR",
+    27: "BI|DJ|FR|GR|IT|MC|MR|SM",
+    28: "AL|AZ|BY|CY|DO|GT|HN|HU|LB|NI|PL|SV",
+    29: "BR|EG|PS|QA|UA",
+    30: "JO|KW|MU|YE",
+    31: "MT|SC",
+    32: "LC",
+    33: "RU",
+}
+"""By length (SWIFT's registry of IBANs): a code of four letters may stand right behind an account."""
+
 _PHONE_DIGITS = range(8, 16)
 _UPPER_DIGITS = bytes.maketrans(
     (string.digits + string.ascii_uppercase).encode(), b"0" * len(string.digits) + b"A" * len(string.ascii_uppercase)
@@ -14,26 +35,20 @@ _UPPER_DIGITS = bytes.maketrans(
 _DIGITS = bytes.maketrans(string.digits.encode(), b"0" * len(string.digits))
 
 
-def luhn(text: str) -> bool:
-    """Whether the digits of a text satisfy the check of ISO/IEC 7812-1, annex B; all alike is no card."""
-    digits = [int(char) for char in text if char.isdigit()]
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 and len(set(digits)) > 1
-
-
 def mod_97(text: str) -> bool:
-    """Whether a text is an IBAN by length and check digits (ISO 13616, ISO/IEC 7064 MOD 97-10)."""
-    packed = text.replace(" ", "")
+    """Whether an IBAN's check digits hold (ISO 13616, ISO/IEC 7064 MOD 97-10)."""
+    packed = "".join(filter(str.isalnum, text))
     turned = packed[4:] + packed[:4]
-    return len(packed) in _IBAN_LENGTHS and int("".join(str(int(char, 36)) for char in turned)) % 97 == 1
+    return int("".join(str(int(char, 36)) for char in turned)) % 97 == 1
+
+
+def _ibans() -> str:
+    forms = (f"(?:{one})[0-9]{{2}}(?:{BETWEEN}?[A-Z0-9]){{{length - 4}}}" for length, one in _IBAN_COUNTRIES.items())
+    return "|".join(forms)
 
 
 def _phone_length(text: str) -> bool:
     return sum(char.isdigit() for char in text) in _PHONE_DIGITS
-
-
-def _card_possible(raw: bytes) -> bool:
-    return b"0" * _SHORTEST_CARD in raw.translate(_DIGITS, b" -")
 
 
 def _iban_possible(raw: bytes) -> bool:
@@ -45,16 +60,9 @@ def _phone_possible(raw: bytes) -> bool:
     return b"+0" in shape or b"0000000000" in shape
 
 
-CARD = Pattern(
-    name="card",
-    # 13 to 19 digits in a row, or in groups.
-    expression=re.compile(r"(?<![\w.])[0-9](?:[ -]?[0-9]){12,18}(?!\w|\.[0-9])"),
-    holds=luhn,
-    possible=_card_possible,
-)
 IBAN = Pattern(
     name="iban",
-    expression=re.compile(r"(?<!\w)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)"),
+    expression=re.compile(rf"(?:(?<![^\W_])|(?<=\\[nrtbf]))(?=[A-Z]{{2}}[0-9]{{2}})(?:{_ibans()})(?![^\W_])"),
     holds=mod_97,
     possible=_iban_possible,
 )

@@ -6,16 +6,21 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from monitor.redaction.pattern import Pattern, always
+from monitor.redaction.unique import unique
 
 _HASH_CHARACTERS = 12
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\(.)", re.DOTALL)
-_ASCII_ESCAPE = re.compile(rb"\\u00[0-7]")
+# ASCII, and the spaces and dashes that may stand between groups of digits.
+_HIDING_ESCAPE = re.compile(rb"\\u(?:00[0-7aA]|20(?:0[79]|1[0-3]|2[fF])|2212)")
 _SHORT_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 _SHORT, _REMEMBERED = 64, 4096
+_OPENING = ("{", "[")
+_TOO_LARGE = 10**20
 _WITHIN = 4
 """JSON within JSON within …: so often."""
 
@@ -51,7 +56,10 @@ class Redactor:
 
     def __init__(self, patterns: Sequence[Pattern], marker: Marker) -> None:
         self._patterns = tuple(patterns)
+        self._in_numbers = tuple(pattern for pattern in patterns if pattern.in_numbers)
         self._marker = marker
+        labels = "|".join({pattern.label for pattern in patterns})
+        self._marks = re.compile(rf"\[(?:{labels})(?::[0-9a-f]{{{_HASH_CHARACTERS}}})?\]")
         # The built-in patterns see through all other escapes.
         self._hides = ("\\u", "\\/") if all(pattern.possible is not always for pattern in patterns) else ("\\",)
         self._clean = lru_cache(_REMEMBERED)(self._has_nothing)
@@ -60,8 +68,8 @@ class Redactor:
         """Whether UTF-8 text, or a message that holds such, can hold anything to replace. Cheap."""
         if any(pattern.possible(raw) for pattern in self._patterns):
             return True
-        # What is looked for is ASCII: only escapes of that can hide it.
-        hides = b"\\/" in raw or (b"\\u00" in raw and _ASCII_ESCAPE.search(raw) is not None)
+        # No other escape can hide what is looked for.
+        hides = b"\\/" in raw or (b"\\u" in raw and _HIDING_ESCAPE.search(raw) is not None)
         return hides and any(self._possible_in(text) for text in without_escapes(raw.decode("latin-1"), _WITHIN))
 
     def text(self, text: str, counts: Counter[str]) -> str:
@@ -69,8 +77,19 @@ class Redactor:
         return self._text(text, counts, _WITHIN)
 
     def value(self, value: Any, counts: Counter[str]) -> Any:
-        """The same for every text of a JSON value, keys too. Lists and objects are changed in place."""
+        """The same for every text and number of a JSON value, keys too. Lists and objects are changed in place."""
         return self._value(value, counts, _WITHIN)
+
+    def number(self, number: float, counts: Counter[str]) -> str | None:
+        """What stands in the place of a number that is one to hide, as a whole; else None."""
+        if isinstance(number, bool) or number != number // 1 or not 0 <= number < _TOO_LARGE:
+            return None
+        digits = str(int(number))
+        for pattern in self._in_numbers:
+            if pattern.is_all_of(digits):
+                counts[pattern.name] += 1
+                return self._marker(pattern, digits)
+        return None
 
     def _text(self, text: str, counts: Counter[str], within: int) -> str:
         # Keys and names come again and again.
@@ -78,10 +97,12 @@ class Redactor:
             return text
         if within and self._may_hide(text):
             text = self._escaped(text, counts, within - 1)
+        if within and text.lstrip()[:1] in _OPENING:
+            text = self._with_numbers(text, counts)
         raw = text.encode(errors="surrogatepass")
         for pattern in self._patterns:
             if pattern.possible(raw):
-                text = pattern.expression.sub(partial(self._mark, pattern, counts), text)
+                text = self._marked(text, pattern, counts)
         return text
 
     def _escaped(self, text: str, counts: Counter[str], within: int) -> str:
@@ -90,17 +111,28 @@ class Redactor:
         hiding = next((plain for plain in without_escapes(text, within + 1) if self._found(plain) - shown), None)
         if hiding is None:
             return text
-        if text.lstrip()[:1] in ("{", "[", '"'):
-            try:
-                value = json.loads(text)
-            except (ValueError, RecursionError):
-                pass
-            else:
-                return json.dumps(self._value(value, counts, within), ensure_ascii=False)
+        if text.lstrip()[:1] in (*_OPENING, '"'):
+            with suppress(ValueError, RecursionError):
+                return json.dumps(self._value(json.loads(text), counts, within), ensure_ascii=False)
         return self._text(hiding, counts, 0)
 
+    def _with_numbers(self, text: str, counts: Counter[str]) -> str:
+        """JSON text in which the numbers to hide are texts: a mark in the place of a number is no JSON."""
+        raw = text.encode(errors="surrogatepass")
+        if not any(pattern.possible(raw) and any(pattern.places(text)) for pattern in self._in_numbers):
+            return text
+        found: Counter[str] = Counter()
+        with suppress(ValueError, RecursionError):
+            holder = [json.loads(text)]
+            for inside, place, child in _inner(holder):
+                if isinstance(child, int | float) and (mark := self.number(child, found)) is not None:
+                    inside[place] = mark
+            text = json.dumps(holder[0], ensure_ascii=False) if found else text
+            counts.update(found)
+        return text
+
     def _has_nothing(self, text: str) -> bool:
-        return not self._may_hide(text) and not any(pattern.expression.search(text) for pattern in self._patterns)
+        return not self._may_hide(text) and not any(any(pattern.places(text)) for pattern in self._patterns)
 
     def _may_hide(self, text: str) -> bool:
         return any(escape in text for escape in self._hides)
@@ -115,38 +147,49 @@ class Redactor:
         raw = text.encode(errors="surrogatepass")
         return any(pattern.possible(raw) for pattern in self._patterns)
 
-    def _mark(self, pattern: Pattern, counts: Counter[str], match: re.Match[str]) -> str:
-        whole = match[0]
-        if not pattern.holds(whole):
-            return whole
-        counts[pattern.name] += 1
-        if "value" not in pattern.expression.groupindex:
-            return self._marker(pattern, whole)
-        start, end = (place - match.start() for place in match.span("value"))
-        return whole[:start] + self._marker(pattern, whole[start:end]) + whole[end:]
+    def _marked(self, text: str, pattern: Pattern, counts: Counter[str]) -> str:
+        parts: list[str] = []
+        last = 0
+        for start, end in pattern.places(text):
+            if self._marks.fullmatch(text, start, end):  # what was treated once is treated again behind assembly
+                continue
+            counts[pattern.name] += 1
+            parts += (text[last:start], self._marker(pattern, text[start:end]))
+            last = end
+        return "".join((*parts, text[last:])) if parts else text
 
     def _value(self, value: Any, counts: Counter[str], within: int) -> Any:
-        """Walks without recursion: the nesting is the sender's choice."""
         holder = [value]
-        waiting: list[Any] = [holder]
-        while waiting:
-            inside = waiting.pop()
-            places = range(len(inside)) if isinstance(inside, list) else list(inside)
-            for place in places:
-                child = inside[place]
-                if isinstance(child, str):
-                    inside[place] = self._text(child, counts, within)
-                elif isinstance(child, dict | list):
-                    waiting.append(child)
-            if isinstance(inside, dict):
-                self._keys(inside, counts, within)
+        for inside, place, child in _inner(holder):
+            if isinstance(child, str):
+                inside[place] = self._text(child, counts, within)
+            elif isinstance(child, dict):
+                self._keys(child, counts, within)
+            elif isinstance(child, int | float) and (mark := self.number(child, counts)) is not None:
+                inside[place] = mark
         return holder[0]
 
     def _keys(self, inside: dict[str, Any], counts: Counter[str], within: int) -> None:
-        for key in list(inside):
-            kept = self._text(key, counts, within)
-            if kept != key:
-                inside[kept] = inside.pop(key)
+        kept = {key: self._text(key, counts, within) for key in inside}
+        if any(key != was for was, key in kept.items()):
+            # As they stood; and two that have become alike stay two.
+            pairs = [(kept[key], inside[key]) for key in inside]
+            inside.clear()
+            for key, child in pairs:
+                inside[unique(key, inside)] = child
+
+
+def _inner(holder: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """All that lists and objects hold, with its place, outer ones first."""
+    # Without recursion: the nesting is the sender's choice.
+    waiting: list[Any] = [holder]
+    while waiting:
+        inside = waiting.pop()
+        for place in range(len(inside)) if isinstance(inside, list) else list(inside):
+            child = inside[place]
+            yield inside, place, child
+            if isinstance(child, dict | list):
+                waiting.append(child)
 
 
 def without_escapes(text: str, times: int) -> Iterator[str]:

@@ -1,37 +1,57 @@
 """E-mail addresses, and secrets as programs know them."""
 
+import base64
 import re
 
 from monitor.redaction.pattern import Pattern
+
+_LONG_WORD = 16
 
 # What has to be there for any to be found. Each begins with letters of its own, which are looked for at the speed of
 # memory; one expression for all would be many times slower.
 _NAME_SIGNS = tuple(
     re.compile(sign)
-    for sign in (rb"passw", rb"pwd", rb"secret", rb"api[_-]?key", rb"access[_-]?(?:key|token)", rb"auth[_-]?token")
+    for sign in (
+        *(rb"passw", rb"pwd", rb"passphrase", rb"secret", rb"api[_-]?key", rb"private[_-]?key"),
+        *(rb"access[_-]?(?:key|token)", rb"auth[_-]?token", rb"refresh[_-]?token"),
+    )
 )
 _TOKEN_SIGNS = tuple(
     re.compile(sign)
     for sign in (
-        *(rb"AKIA", rb"ASIA", rb"gh[pousr]_", rb"github_pat_", rb"xox[a-z]-", rb"sk-[A-Za-z0-9_-]{20}", rb"AIza"),
-        *(rb"k_(?:live|test)_", rb"gw_", rb"eyJ"),
+        *(rb"AKIA", rb"ASIA", rb"gh[pousr]_", rb"github_pat_", rb"xox[a-z]-", rb"xapp-"),
+        *(rb"glpat-", rb"sk-[A-Za-z0-9_-]{20}", rb"AIza", rb"k_(?:live|test)_", rb"gw_", rb"eyJ"),
     )
 )
 
-# A token begins where no token goes on: each place in a long run is then tried once.
-_START, _END = r"(?<![A-Za-z0-9_-])", r"(?![A-Za-z0-9_-])"
+# A token begins where no token goes on: each place in a long run is then tried once. It ends where the run does.
+_START, _END, _REST = r"(?<![A-Za-z0-9_-])", r"(?![A-Za-z0-9_-])", r"[A-Za-z0-9_-]*+"
 _TOKENS = (
-    r"(?:AKIA|ASIA)[A-Z0-9]{16}",  # AWS access keys
-    r"gh[pousr]_[A-Za-z0-9]{36,255}",  # GitHub
-    r"github_pat_[A-Za-z0-9_]{22,255}",
-    r"xox[abeoprs]-[A-Za-z0-9-]{10,255}",  # Slack
-    r"sk-[A-Za-z0-9_-]{20,255}",  # OpenAI, Anthropic and others
-    r"AIza[A-Za-z0-9_-]{35}",  # Google
-    r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,255}",  # Stripe
-    r"gw_[A-Za-z0-9_-]{43}",  # our own
-    r"eyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,8192}\.[A-Za-z0-9_-]{8,1024}",  # JSON Web Tokens
+    rf"(?:AKIA|ASIA)[A-Z0-9]{{16}}{_END}",  # AWS access keys
+    rf"gh[pousr]_[A-Za-z0-9]{{36}}{_REST}",  # GitHub
+    rf"github_pat_[A-Za-z0-9_]{{22}}{_REST}",
+    rf"glpat-[A-Za-z0-9_-]{{20}}{_REST}(?:\.[a-z0-9]{{2}}\.[a-z0-9]{{7,9}})?",  # GitLab
+    rf"(?:xox[abceoprs]|xapp)-[A-Za-z0-9-]{{10}}{_REST}",  # Slack
+    rf"sk-[A-Za-z0-9_-]{{20}}{_REST}",  # OpenAI, Anthropic and others
+    rf"AIza[A-Za-z0-9_-]{{35}}{_END}",  # Google
+    rf"[rs]k_(?:live|test)_[A-Za-z0-9]{{16}}{_REST}",  # Stripe
+    rf"gw_[A-Za-z0-9_-]{{43}}{_END}",  # our own
+    rf"eyJ[A-Za-z0-9_-]{{8}}{_REST}\.[A-Za-z0-9_-]{{8}}{_REST}(?:\.{_REST}){{1,3}}",  # JSON Web Tokens
 )
-_NAMED = r"password|passwd|pwd|secret|api[_-]?key|access[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret"
+_NAMED = (
+    r"password|passwd|passphrase|pwd|secret(?:[_-]?key)?|api[_-]?key|access[_-]?key|private[_-]?key"
+    r"|(?:access|auth|refresh)[_-]?token"
+)
+# Between a name and its value; the quotes may be escaped, even several times.
+_QUOTES = r"[\\\"']{0,8}"
+_IS = rf"{_QUOTES}\s{{0,3}}(?>:=|=>|={{1,3}}|:)\s{{0,3}}"
+_QUOTED = r"(?P<quote>[\"'])(?P<value>(?:\\.|(?!(?P=quote))[^\n\\]){1,4096}+)(?:(?P=quote)|\Z)"
+# Within a text of JSON: a quote with one more backslash before it is the value's own.
+_QUOTED_WITHIN = r"(?P<escaped>\\{1,7}[\"'])(?P<value_2>(?:(?!(?<!\\)(?P=escaped))[^\n]){1,4096}+)(?:(?P=escaped)|\Z)"
+# A run to where the next `name=` or the next sentence begins: some values have semicolons and commas in them.
+_PLAIN = r"[^\s\"',;&<>\\]"
+_RUN = rf"(?:{_PLAIN}|[,;&](?={_PLAIN})(?![\w.-]{{1,64}}[=:])|\\(?![nrtbfu\"'\\/]))"
+_BEGIN = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 
 
 def _token_possible(raw: bytes) -> bool:
@@ -43,39 +63,79 @@ def _named_possible(raw: bytes) -> bool:
     return any(sign.search(lowered) for sign in _NAME_SIGNS)
 
 
+def _is_credential(found: str) -> bool:
+    """Of what stands behind `Bearer`: prose has neither digits there nor words so long."""
+    return len(found) >= _LONG_WORD or any(map(str.isdigit, found))
+
+
+def _is_basic(found: str) -> bool:
+    """Whether it is a name and a password in base64 (RFC 7617)."""
+    try:
+        return ":" in base64.b64decode(found.rstrip("=") + "=" * (-len(found.rstrip("=")) % 4)).decode()
+    except ValueError:
+        return False
+
+
 EMAIL = Pattern(
     name="email",
-    expression=re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])"),
-    possible=lambda raw: b"@" in raw,
+    expression=re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}(?:@|%40)(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])"),
+    possible=lambda raw: b"@" in raw or b"%40" in raw,
 )
 SECRET_TOKEN = Pattern(
     name="secret",
-    expression=re.compile(f"{_START}(?:{'|'.join(_TOKENS)}){_END}"),
+    expression=re.compile(f"{_START}(?:{'|'.join(_TOKENS)})"),
     possible=_token_possible,
 )
 SECRET_KEY = Pattern(
     name="secret",
-    # PEM; its lines may be escaped. Where the end is missing, up to where base64 ends.
+    # PEM and PGP, encrypted or not, with headers or without; its lines may be escaped. Where the end is missing, all of
+    # the text, or of the quotes that it stands in.
     expression=re.compile(
-        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----[A-Za-z0-9+/=\s\\]{0,16384}"
-        r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----)?"
+        rf"{_BEGIN}(?:[^-]*+(?:-(?!----)[^-]*+)*+-----END [A-Z0-9 ]{{0,40}}PRIVATE KEY(?: BLOCK)?-----|[^\"]*+)"
     ),
-    possible=lambda raw: b"PRIVATE KEY-----" in raw,
+    possible=lambda raw: b"PRIVATE KEY" in raw,
+)
+SECRET_HOOK = Pattern(
+    name="secret",
+    expression=re.compile(
+        r"hooks\.slack\.com/(?P<value>(?:services|workflows|triggers)/[A-Za-z0-9_/-]{16}[A-Za-z0-9_/-]*+)"
+    ),
+    possible=lambda raw: b"hooks.slack.com" in raw,
+)
+SECRET_HEADER = Pattern(
+    name="secret",
+    # Behind the header's name whatever follows a scheme; else what looks like no word.
+    expression=re.compile(
+        rf"authorization{_IS}{_QUOTES}(?:bearer|basic|token|api-?key|negotiate)[ \t]{{1,4}}(?P<value>[^\s\"',;\\]++)",
+        re.IGNORECASE,
+    ),
+    possible=lambda raw: b"authorization" in raw.lower(),
 )
 SECRET_BEARER = Pattern(
     name="secret",
-    expression=re.compile(r"\bbearer\s{1,4}(?P<value>[A-Za-z0-9._~+/=-]{16,4096})", re.IGNORECASE),
-    possible=lambda raw: b"bearer" in raw.lower(),
+    expression=re.compile(
+        rf"(?:\bbearer\s{{1,4}}|authorization{_IS}{_QUOTES})(?P<value>[A-Za-z0-9._~+/=-]{{4,}}+)", re.IGNORECASE
+    ),
+    holds=_is_credential,
+    possible=lambda raw: b"bearer" in (lowered := raw.lower()) or b"authorization" in lowered,
+)
+SECRET_BASIC = Pattern(
+    name="secret",
+    expression=re.compile(r"\bbasic\s{1,4}(?P<value>[A-Za-z0-9+/_-]{4,}+={0,2})", re.IGNORECASE),
+    holds=_is_basic,
+    possible=lambda raw: b"basic" in raw.lower(),
 )
 SECRET_IN_URL = Pattern(
     name="secret",
-    expression=re.compile(r"://(?P<value>[^\s/:@]{1,128}:[^\s/@]{1,256})@"),
+    expression=re.compile(r"://(?P<value>[^\s/:@\"<>]{0,128}:[^\s/\"<>]{1,1024})@"),
     possible=lambda raw: b"://" in raw and b"@" in raw,
 )
 SECRET_NAMED = Pattern(
     name="secret",
+    # In quotes all that they hold, in a line; else a run: of any length behind `=`, where prose has a colon or spaces.
     expression=re.compile(
-        rf"(?<![A-Za-z])(?:{_NAMED})[\\\"']{{0,8}}\s{{0,3}}[:=]\s{{0,3}}[\\\"']{{0,8}}(?P<value>[^\s\"',;&<>\\]{{6,256}})",
+        rf"(?:{_NAMED}){_IS}(?:{_QUOTED}|{_QUOTED_WITHIN}"
+        rf"|(?<==){_QUOTES}(?P<value_3>{_RUN}++)|{_QUOTES}(?P<value_4>{_RUN}{{4,}}+))",
         re.IGNORECASE,
     ),
     possible=_named_possible,

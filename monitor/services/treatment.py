@@ -25,7 +25,7 @@ def treatment(settings: Settings, counters: IngestCounters) -> Treatment:
 
 def redactor(settings: RedactionSettings) -> Redactor:
     """Rules of one's own, then those that are built in."""
-    own = [Pattern(name=rule.name, expression=re.compile(rule.regex)) for rule in settings.rules]
+    own = [Pattern(name=rule.name, expression=re.compile(rule.regex), in_numbers=True) for rule in settings.rules]
     built_in = [pattern for name in settings.patterns for pattern in BUILT_IN[name]]
     return Redactor(own + built_in, hashed(_key(settings)) if settings.action == "hash" else mask)
 

@@ -209,7 +209,7 @@ left join (
         count(*) filter (where fate = 'pending') as pending,
         count(*) filter (where fate = 'dead_letter') as dead_letters,
         count(*) filter (where fate = 'duplicate') as duplicates,
-        max(least(event_time, now())) as newest_event_time
+        max(event_time) filter (where event_time <= now()) as newest_event_time
     from (
         select topic, partition, "offset", fate, event_time from stage_assessments
         union all

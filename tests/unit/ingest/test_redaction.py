@@ -94,11 +94,37 @@ def test_ids_that_are_replaced_stay_unique_and_feedback_finds_its_trace(sidecar:
     assert not set(kept) & set(ids)
 
 
-def test_documents_that_redaction_makes_alike_are_refused_with_the_way_out(sidecar: LocalSidecar) -> None:
-    documents = [{"id": name, "text": "t"} for name in ("a@example.com", "b@example.com")]
-    answer = sidecar.post({**secret_trace(), "documents": documents})
-    assert answer.status_code == 422
-    assert "redaction.action = hash" in answer.json()["rejected"][0]["problem"]
+def test_documents_and_tags_that_redaction_makes_alike_stay_apart(sidecar: LocalSidecar) -> None:
+    names = ("a@example.com", "[EMAIL]-2", "b@example.com")
+    documents = [{"id": name, "text": f"text {at}"} for at, name in enumerate(names)]
+    tags = {"[EMAIL]": "plain", "a@example.com": "first", "b@example.com": "second"}
+    answer = sidecar.post({**secret_trace(), "documents": documents, "tags": tags})
+    assert answer.status_code == 202
+    (kept,) = sidecar.stored()
+    assert [document["id"] for document in kept["documents"]] == ["[EMAIL]", "[EMAIL]-2", "[EMAIL]-3"]
+    assert [document["text"] for document in kept["documents"]] == [document["text"] for document in documents]
+    assert kept["tags"] == {"[EMAIL]": "plain", "[EMAIL]-2": "first", "[EMAIL]-3": "second"}
+
+
+def test_an_assembled_trace_whose_documents_redaction_makes_alike_is_not_lost(sidecar: LocalSidecar) -> None:
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    ids = [bytes([number]) * 8 for number in range(1, 4)]
+    kinds = [("CHAIN", {"input.value": "Who?", "output.value": "She."}), ("LLM", {"output.value": "She."})]
+    retrieved = {}
+    for at in range(2):
+        retrieved[f"retrieval.documents.{at}.document.id"] = f"{at}@example.com"
+        retrieved[f"retrieval.documents.{at}.document.content"] = "ab"[at]
+    kinds.append(("RETRIEVER", retrieved))
+    for span_id, (kind, attributes) in zip(ids, kinds, strict=True):
+        parent = b"" if kind == "CHAIN" else ids[0]
+        span = spans.add(trace_id=b"t" * 16, span_id=span_id, parent_span_id=parent, name=kind)
+        span.start_time_unix_nano, span.end_time_unix_nano = 10**18, 10**18 + 10**9
+        for key, value in {"openinference.span.kind": kind, **attributes}.items():
+            span.attributes.add(key=key).value.string_value = value
+    sidecar.export(request.SerializeToString(), {"content-type": "application/x-protobuf"})
+    (kept,) = sidecar.assembled()
+    assert len({document["id"] for document in kept["documents"]}) == 2
 
 
 def test_a_hash_keeps_values_comparable(tmp_path: Path) -> None:
