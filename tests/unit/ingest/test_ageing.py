@@ -65,7 +65,8 @@ def test_the_disk_frees_itself_while_kafka_is_down_and_the_young_are_sent_when_i
         eventually(lambda: spool.acknowledged == 800)
     finally:
         sending.stop(drain_seconds=0)
-    assert producer.records == sent(*range(500, 800))
+    # Kafka may be back in the middle of a batch: what was behind the failure comes twice.
+    assert set(producer.records) == set(sent(*range(500, 800)))
     assert (tally.drops, tally.forwarded_total) == ({"too_old": 500}, 300)
 
 
