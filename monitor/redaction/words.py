@@ -2,25 +2,27 @@
 
 import base64
 import re
+from functools import lru_cache
 
 from monitor.redaction.pattern import Pattern
 
 _LONG_WORD = 16
 
-# What has to be there for any to be found. Each begins with letters of its own, which are looked for at the speed of
-# memory; one expression for all would be many times slower.
-_NAME_SIGNS = tuple(
-    re.compile(sign)
-    for sign in (
-        *(rb"passw", rb"pwd", rb"passphrase", rb"secret", rb"api[_-]?key", rb"private[_-]?key"),
-        *(rb"access[_-]?(?:key|token)", rb"auth[_-]?token", rb"refresh[_-]?token"),
-    )
-)
+# What has to be there for any to be found. Each expression begins with a letter or more of its own, which are looked
+# for at the speed of memory; one expression for all would be many times slower.
 _TOKEN_SIGNS = tuple(
     re.compile(sign)
     for sign in (
-        *(rb"AKIA", rb"ASIA", rb"gh[pousr]_", rb"github_pat_", rb"xox[a-z]-", rb"xapp-"),
-        *(rb"glpat-", rb"sk-[A-Za-z0-9_-]{20}", rb"AIza", rb"k_(?:live|test)_", rb"gw_", rb"eyJ"),
+        *(rb"J(?<=eyJ)", rb"k_(?:live|test)_", rb"sk-[A-Za-z0-9_-]{20}", rb"x(?:ox[a-z]|app)-", rb"A(?:KIA|SIA|Iza)"),
+        rb"g(?:h[pousr]_|ithub_pat_|lpat-|w_)",
+    )
+)
+_NAME_SIGNS = tuple(
+    re.compile(sign)
+    for sign in (
+        *(rb"pass(?:w|phrase)", rb"pwd", rb"secret"),
+        rb"key(?:(?<=apikey)|(?<=api.key)|(?<=accesskey)|(?<=access.key)|(?<=privatekey)|(?<=private.key))",
+        rb"token(?:(?<=accesstoken)|(?<=access.token)|(?<=authtoken)|(?<=auth.token)|(?<=refreshtoken)|(?<=refresh.token))",
     )
 )
 
@@ -59,8 +61,13 @@ def _token_possible(raw: bytes) -> bool:
 
 
 def _named_possible(raw: bytes) -> bool:
-    lowered = raw.lower()
+    lowered = _lowered(raw)
     return any(sign.search(lowered) for sign in _NAME_SIGNS)
+
+
+@lru_cache(1)  # several patterns ask, one after the other
+def _lowered(raw: bytes) -> bytes:
+    return raw.lower()
 
 
 def _is_credential(found: str) -> bool:
@@ -109,7 +116,7 @@ SECRET_HEADER = Pattern(
         rf"authorization{_IS}{_QUOTES}(?:bearer|basic|token|api-?key|negotiate)[ \t]{{1,4}}(?P<value>[^\s\"',;\\]++)",
         re.IGNORECASE,
     ),
-    possible=lambda raw: b"authorization" in raw.lower(),
+    possible=lambda raw: b"authorization" in _lowered(raw),
 )
 SECRET_BEARER = Pattern(
     name="secret",
@@ -117,13 +124,13 @@ SECRET_BEARER = Pattern(
         rf"(?:\bbearer\s{{1,4}}|authorization{_IS}{_QUOTES})(?P<value>[A-Za-z0-9._~+/=-]{{4,}}+)", re.IGNORECASE
     ),
     holds=_is_credential,
-    possible=lambda raw: b"bearer" in (lowered := raw.lower()) or b"authorization" in lowered,
+    possible=lambda raw: b"bearer" in _lowered(raw) or b"authorization" in _lowered(raw),
 )
 SECRET_BASIC = Pattern(
     name="secret",
     expression=re.compile(r"\bbasic\s{1,4}(?P<value>[A-Za-z0-9+/_-]{4,}+={0,2})", re.IGNORECASE),
     holds=_is_basic,
-    possible=lambda raw: b"basic" in raw.lower(),
+    possible=lambda raw: b"basic" in _lowered(raw),
 )
 SECRET_IN_URL = Pattern(
     name="secret",
