@@ -38,7 +38,7 @@ _TOKENS = (
     rf"AIza[A-Za-z0-9_-]{{35}}{_END}",  # Google
     rf"[rs]k_(?:live|test)_[A-Za-z0-9]{{16}}{_REST}",  # Stripe
     rf"gw_[A-Za-z0-9_-]{{43}}{_END}",  # our own
-    rf"eyJ[A-Za-z0-9_-]{{8}}{_REST}\.[A-Za-z0-9_-]{{8}}{_REST}(?:\.{_REST}){{1,3}}",  # JSON Web Tokens
+    rf"eyJ[A-Za-z0-9_-]{{8}}{_REST}(?:\.{_REST}){{2,4}}+",  # JSON Web Tokens, signed or encrypted
 )
 _NAMED = (
     r"password|passwd|passphrase|pwd|secret(?:[_-]?key)?|api[_-]?key|access[_-]?key|private[_-]?key"
@@ -47,9 +47,12 @@ _NAMED = (
 # Between a name and its value; the quotes may be escaped, even several times.
 _QUOTES = r"[\\\"']{0,8}"
 _IS = rf"{_QUOTES}\s{{0,3}}(?>:=|=>|={{1,3}}|:)\s{{0,3}}"
-_QUOTED = r"(?P<quote>[\"'])(?P<value>(?:\\.|(?!(?P=quote))[^\n\\]){1,4096}+)(?:(?P=quote)|\Z)"
+# In quotes all that they hold, in a line; what is cut ends with the text. A name in quotes that ends in `=` has none.
+_QUOTED = r"(?P<quote>[\"'])(?![\s,:;)}\]])(?P<value>(?:\\.|(?!(?P=quote))[^\n\\])++)(?:(?P=quote)|\Z)"
 # Within a text of JSON: a quote with one more backslash before it is the value's own.
-_QUOTED_WITHIN = r"(?P<escaped>\\{1,7}[\"'])(?P<value_2>(?:(?!(?<!\\)(?P=escaped))[^\n]){1,4096}+)(?:(?P=escaped)|\Z)"
+_QUOTED_WITHIN = (
+    r"(?P<escaped>\\{1,7}[\"'])(?![\s,:;)}\]])(?P<value_2>(?:(?!(?<!\\)(?P=escaped))[^\n])++)(?:(?P=escaped)|\Z)"
+)
 # A run to where the next `name=` or the next sentence begins: some values have semicolons and commas in them.
 _PLAIN = r"[^\s\"',;&<>\\]"
 _RUN = rf"(?:{_PLAIN}|[,;&](?={_PLAIN})(?![\w.-]{{1,64}}[=:])|\\(?![nrtbfu\"'\\/]))"
@@ -139,7 +142,7 @@ SECRET_IN_URL = Pattern(
 )
 SECRET_NAMED = Pattern(
     name="secret",
-    # In quotes all that they hold, in a line; else a run: of any length behind `=`, where prose has a colon or spaces.
+    # In quotes, or a run: of any length behind `=`, where prose has a colon or spaces.
     expression=re.compile(
         rf"(?:{_NAMED}){_IS}(?:{_QUOTED}|{_QUOTED_WITHIN}"
         rf"|(?<==){_QUOTES}(?P<value_3>{_RUN}++)|{_QUOTES}(?P<value_4>{_RUN}{{4,}}+))",
