@@ -47,12 +47,13 @@ class Redaction:
         Raises:
             InvalidMessage: it cannot be read.
         """
-        if not self._possible(raw, encoding):
+        redactor = self._narrowed(raw, encoding)
+        if redactor is None:
             return raw
         counts: Counter[str] = Counter()
         rewriting = Rewriting(
-            text=lambda text: self._redactor.text(text, counts),
-            number=lambda number: self._redactor.number(number, counts),
+            text=lambda text: redactor.text(text, counts),
+            number=lambda number: redactor.number(number, counts),
         )
         # Written anew even where nothing was found: what the parser does not know, or passes over, is left out.
         kept = (rewrite_protobuf if encoding == PROTOBUF else rewrite_json)(raw, rewriting)
@@ -94,12 +95,13 @@ class Redaction:
         self._tell(counts)
         return kept if counts else feedback
 
-    def _possible(self, raw: bytes, encoding: str) -> bool:
+    def _narrowed(self, raw: bytes, encoding: str) -> Redactor | None:
+        """What there is to look for in an export."""
         if encoding == PROTOBUF:
-            numbers = large_numbers(raw)
-            return self._redactor.possible(raw) or any(self._redactor.number(one, Counter()) for one in numbers)
+            hides = any(self._redactor.number(one, Counter()) for one in large_numbers(raw))
+            return self._redactor if hides else self._redactor.narrowed(raw)
         texts = looked_at(raw)
-        return texts is None or self._redactor.possible(texts)
+        return self._redactor if texts is None else self._redactor.narrowed(texts)
 
     def _documents(self, documents: Sequence[Document], counts: Counter[str]) -> tuple[Document, ...]:
         """Ids that have become alike get numbers: no trace that was acknowledged is lost for that."""

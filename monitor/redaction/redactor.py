@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import lru_cache
 from typing import Any
 
@@ -15,10 +16,15 @@ from monitor.redaction.unique import unique
 
 _HASH_CHARACTERS = 12
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\(.)", re.DOTALL)
-# ASCII, and the spaces and dashes that may stand between groups of digits.
-_HIDING_ESCAPE = re.compile(rb"\\u(?:00[0-7aA]|20(?:0[79]|1[0-3]|2[fF])|2212)")
+# Python warns of these.
+_FOREIGN_ESCAPE = re.compile(r"(?<!\\)\\(?:\\\\)*+(?:[^\\'\"abfnrtvxuUN0-7\n]|[4-7][0-7]{2})")
+# ASCII; and the spaces and dashes that may stand between groups of digits, behind one or within another escape.
+_HIDING_ESCAPE = re.compile(
+    rb"\\u(?:00[0-7]|(?:(?<=[0-9]\\u)|(?<=[0-9][ .-]\\u)|(?<=[0-9][ .-]{2}\\u)|(?<=\\\\u))"
+    rb"(?:00[aA]0|20(?:0[79]|1[0-3]|2[fF])|2212))"
+)
 _SHORT_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
-_SHORT, _REMEMBERED = 64, 4096
+_SHORT, _REMEMBERED, _SUBSETS = 64, 4096, 16
 _OPENING = ("{", "[")
 _TOO_LARGE = 10**20
 _WITHIN = 4
@@ -55,22 +61,35 @@ class Redactor:
     """
 
     def __init__(self, patterns: Sequence[Pattern], marker: Marker) -> None:
-        self._patterns = tuple(patterns)
-        self._in_numbers = tuple(pattern for pattern in patterns if pattern.in_numbers)
         self._marker = marker
         labels = "|".join({pattern.label for pattern in patterns})
         self._marks = re.compile(rf"\[(?:{labels})(?::[0-9a-f]{{{_HASH_CHARACTERS}}})?\]")
+        self._choose(patterns)
+
+    def narrowed(self, raw: bytes) -> "Redactor | None":
+        """With those patterns only that UTF-8 text, or a message that holds such, can hold; None where none. Cheap."""
+        shown = [pattern.possible(raw) for pattern in self._patterns]
+        # No other escape can hide what is looked for.
+        if b"\\/" in raw or (b"\\u" in raw and _HIDING_ESCAPE.search(raw)):
+            for text in without_escapes(raw.decode("latin-1"), _WITHIN):
+                plain = text.encode(errors="surrogatepass")
+                shown = [seen or pattern.possible(plain) for pattern, seen in zip(self._patterns, shown, strict=True)]
+        return self._only(tuple(shown)) if any(shown) else None
+
+    def _of(self, shown: tuple[bool, ...]) -> "Redactor":
+        if all(shown):
+            return self
+        other = copy(self)
+        other._choose([pattern for pattern, seen in zip(self._patterns, shown, strict=True) if seen])  # noqa: SLF001 - its own kind
+        return other
+
+    def _choose(self, patterns: Sequence[Pattern]) -> None:
+        self._patterns = tuple(patterns)
+        self._in_numbers = tuple(pattern for pattern in patterns if pattern.in_numbers)
         # The built-in patterns see through all other escapes.
         self._hides = ("\\u", "\\/") if all(pattern.possible is not always for pattern in patterns) else ("\\",)
         self._clean = lru_cache(_REMEMBERED)(self._has_nothing)
-
-    def possible(self, raw: bytes) -> bool:
-        """Whether UTF-8 text, or a message that holds such, can hold anything to replace. Cheap."""
-        if any(pattern.possible(raw) for pattern in self._patterns):
-            return True
-        # No other escape can hide what is looked for.
-        hides = b"\\/" in raw or (b"\\u" in raw and _HIDING_ESCAPE.search(raw) is not None)
-        return hides and any(self._possible_in(text) for text in without_escapes(raw.decode("latin-1"), _WITHIN))
+        self._only = lru_cache(_SUBSETS)(self._of)
 
     def text(self, text: str, counts: Counter[str]) -> str:
         """The text without what the patterns find; adds to `counts` by pattern's name."""
@@ -202,11 +221,12 @@ def without_escapes(text: str, times: int) -> Iterator[str]:
 
 
 def _undone(text: str) -> str:
-    try:
-        # In C, where every escape is one of Python's, too; all of JSON's are, but for the next.
-        return text.replace("\\/", "/").encode("latin-1", errors="backslashreplace").decode("unicode_escape")
-    except UnicodeDecodeError:
-        return _ESCAPE.sub(_one_undone, text)
+    # In C, where every escape is one of Python's, too; all of JSON's are, but for the next.
+    text = text.replace("\\/", "/")
+    if not _FOREIGN_ESCAPE.search(text):
+        with suppress(UnicodeDecodeError):
+            return text.encode("latin-1", errors="backslashreplace").decode("unicode_escape")
+    return _ESCAPE.sub(_one_undone, text)
 
 
 def _one_undone(match: re.Match[str]) -> str:

@@ -2,25 +2,27 @@
 
 import base64
 import re
+from functools import lru_cache
 
 from monitor.redaction.pattern import Pattern
 
 _LONG_WORD = 16
 
-# What has to be there for any to be found. Each begins with letters of its own, which are looked for at the speed of
-# memory; one expression for all would be many times slower.
-_NAME_SIGNS = tuple(
-    re.compile(sign)
-    for sign in (
-        *(rb"passw", rb"pwd", rb"passphrase", rb"secret", rb"api[_-]?key", rb"private[_-]?key"),
-        *(rb"access[_-]?(?:key|token)", rb"auth[_-]?token", rb"refresh[_-]?token"),
-    )
-)
+# What has to be there for any to be found. Each expression begins with a letter or more of its own, which are looked
+# for at the speed of memory; one expression for all would be many times slower.
 _TOKEN_SIGNS = tuple(
     re.compile(sign)
     for sign in (
-        *(rb"AKIA", rb"ASIA", rb"gh[pousr]_", rb"github_pat_", rb"xox[a-z]-", rb"xapp-"),
-        *(rb"glpat-", rb"sk-[A-Za-z0-9_-]{20}", rb"AIza", rb"k_(?:live|test)_", rb"gw_", rb"eyJ"),
+        *(rb"J(?<=eyJ)", rb"k_(?:live|test)_", rb"sk-[A-Za-z0-9_-]{20}", rb"x(?:ox[a-z]|app)-", rb"A(?:KIA|SIA|Iza)"),
+        rb"g(?:h[pousr]_|ithub_pat_|lpat-|w_)",
+    )
+)
+_NAME_SIGNS = tuple(
+    re.compile(sign)
+    for sign in (
+        *(rb"pass(?:w|phrase)", rb"pwd", rb"secret"),
+        rb"key(?:(?<=apikey)|(?<=api.key)|(?<=accesskey)|(?<=access.key)|(?<=privatekey)|(?<=private.key))",
+        rb"token(?:(?<=accesstoken)|(?<=access.token)|(?<=authtoken)|(?<=auth.token)|(?<=refreshtoken)|(?<=refresh.token))",
     )
 )
 
@@ -36,7 +38,7 @@ _TOKENS = (
     rf"AIza[A-Za-z0-9_-]{{35}}{_END}",  # Google
     rf"[rs]k_(?:live|test)_[A-Za-z0-9]{{16}}{_REST}",  # Stripe
     rf"gw_[A-Za-z0-9_-]{{43}}{_END}",  # our own
-    rf"eyJ[A-Za-z0-9_-]{{8}}{_REST}\.[A-Za-z0-9_-]{{8}}{_REST}(?:\.{_REST}){{1,3}}",  # JSON Web Tokens
+    rf"eyJ[A-Za-z0-9_-]{{8}}{_REST}(?:\.{_REST}){{2,4}}+",  # JSON Web Tokens, signed or encrypted
 )
 _NAMED = (
     r"password|passwd|passphrase|pwd|secret(?:[_-]?key)?|api[_-]?key|access[_-]?key|private[_-]?key"
@@ -45,9 +47,12 @@ _NAMED = (
 # Between a name and its value; the quotes may be escaped, even several times.
 _QUOTES = r"[\\\"']{0,8}"
 _IS = rf"{_QUOTES}\s{{0,3}}(?>:=|=>|={{1,3}}|:)\s{{0,3}}"
-_QUOTED = r"(?P<quote>[\"'])(?P<value>(?:\\.|(?!(?P=quote))[^\n\\]){1,4096}+)(?:(?P=quote)|\Z)"
+# In quotes all that they hold, in a line; what is cut ends with the text. A name in quotes that ends in `=` has none.
+_QUOTED = r"(?P<quote>[\"'])(?![\s,:;)}\]])(?P<value>(?:\\.|(?!(?P=quote))[^\n\\])++)(?:(?P=quote)|\Z)"
 # Within a text of JSON: a quote with one more backslash before it is the value's own.
-_QUOTED_WITHIN = r"(?P<escaped>\\{1,7}[\"'])(?P<value_2>(?:(?!(?<!\\)(?P=escaped))[^\n]){1,4096}+)(?:(?P=escaped)|\Z)"
+_QUOTED_WITHIN = (
+    r"(?P<escaped>\\{1,7}[\"'])(?![\s,:;)}\]])(?P<value_2>(?:(?!(?<!\\)(?P=escaped))[^\n])++)(?:(?P=escaped)|\Z)"
+)
 # A run to where the next `name=` or the next sentence begins: some values have semicolons and commas in them.
 _PLAIN = r"[^\s\"',;&<>\\]"
 _RUN = rf"(?:{_PLAIN}|[,;&](?={_PLAIN})(?![\w.-]{{1,64}}[=:])|\\(?![nrtbfu\"'\\/]))"
@@ -59,8 +64,13 @@ def _token_possible(raw: bytes) -> bool:
 
 
 def _named_possible(raw: bytes) -> bool:
-    lowered = raw.lower()
+    lowered = _lowered(raw)
     return any(sign.search(lowered) for sign in _NAME_SIGNS)
+
+
+@lru_cache(1)  # several patterns ask, one after the other
+def _lowered(raw: bytes) -> bytes:
+    return raw.lower()
 
 
 def _is_credential(found: str) -> bool:
@@ -109,7 +119,7 @@ SECRET_HEADER = Pattern(
         rf"authorization{_IS}{_QUOTES}(?:bearer|basic|token|api-?key|negotiate)[ \t]{{1,4}}(?P<value>[^\s\"',;\\]++)",
         re.IGNORECASE,
     ),
-    possible=lambda raw: b"authorization" in raw.lower(),
+    possible=lambda raw: b"authorization" in _lowered(raw),
 )
 SECRET_BEARER = Pattern(
     name="secret",
@@ -117,13 +127,13 @@ SECRET_BEARER = Pattern(
         rf"(?:\bbearer\s{{1,4}}|authorization{_IS}{_QUOTES})(?P<value>[A-Za-z0-9._~+/=-]{{4,}}+)", re.IGNORECASE
     ),
     holds=_is_credential,
-    possible=lambda raw: b"bearer" in (lowered := raw.lower()) or b"authorization" in lowered,
+    possible=lambda raw: b"bearer" in _lowered(raw) or b"authorization" in _lowered(raw),
 )
 SECRET_BASIC = Pattern(
     name="secret",
     expression=re.compile(r"\bbasic\s{1,4}(?P<value>[A-Za-z0-9+/_-]{4,}+={0,2})", re.IGNORECASE),
     holds=_is_basic,
-    possible=lambda raw: b"basic" in raw.lower(),
+    possible=lambda raw: b"basic" in _lowered(raw),
 )
 SECRET_IN_URL = Pattern(
     name="secret",
@@ -132,7 +142,7 @@ SECRET_IN_URL = Pattern(
 )
 SECRET_NAMED = Pattern(
     name="secret",
-    # In quotes all that they hold, in a line; else a run: of any length behind `=`, where prose has a colon or spaces.
+    # In quotes, or a run: of any length behind `=`, where prose has a colon or spaces.
     expression=re.compile(
         rf"(?:{_NAMED}){_IS}(?:{_QUOTED}|{_QUOTED_WITHIN}"
         rf"|(?<==){_QUOTES}(?P<value_3>{_RUN}++)|{_QUOTES}(?P<value_4>{_RUN}{{4,}}+))",
