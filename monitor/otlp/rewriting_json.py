@@ -36,6 +36,25 @@ _STRUCTURE: Mapping[str, re.Pattern[str]] = {
 }
 """What is no text, by the name that it stands under."""
 
+_HOLDERS = frozenset(
+    (
+        *("resourceSpans", "scopeSpans", "spans", "resource", "scope", "attributes", "events", "links", "status"),
+        *(
+            "key",
+            "value",
+            "stringValue",
+            "arrayValue",
+            "kvlistValue",
+            "values",
+            "name",
+            "version",
+            "schemaUrl",
+            "message",
+        ),
+    )
+)
+"""Names that stay, and hold texts or what has names itself."""
+
 _DEEPEST = 250
 """Levels of lists and objects; the parser reads attributes of 32 levels, each of which is four of these."""
 
@@ -84,15 +103,23 @@ def _walk(holder: list[Any], rewriting: Rewriting) -> None:
         inside, level = waiting.pop()
         if level > _DEEPEST:
             inside.clear()
-        elif isinstance(inside, dict):
-            pairs = [_pair(key, child, rewriting) for key, child in inside.items()]
-            inside.clear()
-            for key, child in pairs:
-                inside[unique(key, inside)] = child
-            waiting += [(child, level + 1) for _, child in pairs if isinstance(child, dict | list)]
+            continue
+        if isinstance(inside, dict) and not inside.keys() <= _HOLDERS:
+            _rename(inside, rewriting)
         else:
-            inside[:] = [_content(child, rewriting) for child in inside]
-            waiting += [(child, level + 1) for child in inside if isinstance(child, dict | list)]
+            for place, child in inside.items() if isinstance(inside, dict) else enumerate(inside):
+                if not isinstance(child, dict | list):
+                    inside[place] = _content(child, rewriting)
+        below = inside.values() if isinstance(inside, dict) else inside
+        waiting += [(child, level + 1) for child in below if isinstance(child, dict | list)]
+
+
+def _rename(inside: dict[str, Any], rewriting: Rewriting) -> None:
+    """Names may become others, too."""
+    pairs = [_pair(key, child, rewriting) for key, child in inside.items()]
+    inside.clear()
+    for key, child in pairs:
+        inside[unique(key, inside)] = child
 
 
 def _pair(key: str, child: Any, rewriting: Rewriting) -> tuple[str, Any]:

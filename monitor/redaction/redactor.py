@@ -17,12 +17,14 @@ from monitor.redaction.unique import unique
 _HASH_CHARACTERS = 12
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\(.)", re.DOTALL)
 # Python warns of these.
-_FOREIGN_ESCAPE = re.compile(r"(?<!\\)\\(?:\\\\)*+(?:[^\\'\"abfnrtvxuUN0-7\n]|[4-7][0-7]{2})")
-# ASCII; and the spaces and dashes that may stand between groups of digits, behind one or within another escape.
+_FOREIGN_ESCAPE = re.compile(r"\\(?<!\\\\)(?:\\\\)*+(?:[^\\'\"abfnrtvxuUN0-7\n]|[4-7][0-7]{2})")
+# All that can hide from the built-in patterns: slashes and ASCII; and the spaces and dashes that may stand between
+# groups of digits, behind one or within another escape.
 _HIDING_ESCAPE = re.compile(
-    rb"\\u(?:00[0-7]|(?:(?<=[0-9]\\u)|(?<=[0-9][ .-]\\u)|(?<=[0-9][ .-]{2}\\u)|(?<=\\\\u))"
-    rb"(?:00[aA]0|20(?:0[79]|1[0-3]|2[fF])|2212))"
+    r"\\(?:/|u(?:00[0-7]|(?:(?<=[0-9]\\u)|(?<=[0-9][ .-]\\u)|(?<=[0-9][ .-]{2}\\u)|(?<=\\\\u))"
+    r"(?:00[aA]0|20(?:0[79]|1[0-3]|2[fF])|2212)))"
 )
+_ANY_ESCAPE = re.compile(r"\\")
 _SHORT_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 _SHORT, _REMEMBERED, _SUBSETS = 64, 4096, 16
 _OPENING = ("{", "[")
@@ -69,9 +71,8 @@ class Redactor:
     def narrowed(self, raw: bytes) -> "Redactor | None":
         """With those patterns only that UTF-8 text, or a message that holds such, can hold; None where none. Cheap."""
         shown = [pattern.possible(raw) for pattern in self._patterns]
-        # No other escape can hide what is looked for.
-        if b"\\/" in raw or (b"\\u" in raw and _HIDING_ESCAPE.search(raw)):
-            for text in without_escapes(raw.decode("latin-1"), _WITHIN):
+        if b"\\" in raw:
+            for text in self._unhidden(raw.decode("latin-1"), _WITHIN):
                 plain = text.encode(errors="surrogatepass")
                 shown = [seen or pattern.possible(plain) for pattern, seen in zip(self._patterns, shown, strict=True)]
         return self._only(tuple(shown)) if any(shown) else None
@@ -86,8 +87,8 @@ class Redactor:
     def _choose(self, patterns: Sequence[Pattern]) -> None:
         self._patterns = tuple(patterns)
         self._in_numbers = tuple(pattern for pattern in patterns if pattern.in_numbers)
-        # The built-in patterns see through all other escapes.
-        self._hides = ("\\u", "\\/") if all(pattern.possible is not always for pattern in patterns) else ("\\",)
+        all_built_in = all(pattern.possible is not always for pattern in patterns)
+        self._hiding = _HIDING_ESCAPE if all_built_in else _ANY_ESCAPE
         self._clean = lru_cache(_REMEMBERED)(self._has_nothing)
         self._only = lru_cache(_SUBSETS)(self._of)
 
@@ -127,7 +128,7 @@ class Redactor:
     def _escaped(self, text: str, counts: Counter[str], within: int) -> str:
         """Without what escapes hide: JSON text by text; what is none (it may be cut short) as if they were undone."""
         shown = self._found(text)
-        hiding = next((plain for plain in without_escapes(text, within + 1) if self._found(plain) - shown), None)
+        hiding = next((plain for plain in self._unhidden(text, within + 1) if self._found(plain) - shown), None)
         if hiding is None:
             return text
         if text.lstrip()[:1] in (*_OPENING, '"'):
@@ -154,7 +155,15 @@ class Redactor:
         return not self._may_hide(text) and not any(any(pattern.places(text)) for pattern in self._patterns)
 
     def _may_hide(self, text: str) -> bool:
-        return any(escape in text for escape in self._hides)
+        return self._hiding.search(text) is not None
+
+    def _unhidden(self, text: str, times: int) -> Iterator[str]:
+        """The text with its escapes undone once, twice, …, for as long as there are any that may hide something."""
+        for _ in range(times):
+            if not self._may_hide(text):
+                return
+            text = _undone(text)
+            yield text
 
     def _found(self, text: str) -> Counter[str]:
         counts: Counter[str] = Counter()
@@ -209,15 +218,6 @@ def _inner(holder: Any) -> Iterator[tuple[Any, Any, Any]]:
             yield inside, place, child
             if isinstance(child, dict | list):
                 waiting.append(child)
-
-
-def without_escapes(text: str, times: int) -> Iterator[str]:
-    """The text with its escapes undone once, twice, …, for as long as there are any."""
-    for _ in range(times):
-        if "\\" not in text:
-            return
-        text = _undone(text)
-        yield text
 
 
 def _undone(text: str) -> str:

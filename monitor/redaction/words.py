@@ -8,8 +8,8 @@ from monitor.redaction.pattern import Pattern
 
 _LONG_WORD = 16
 
-# What has to be there for any to be found. Each expression begins with a letter or more of its own, which are looked
-# for at the speed of memory; one expression for all would be many times slower.
+# What has to be there for any to be found. Each expression begins with letters of its own, best a rare one, which are
+# looked for at the speed of memory; one expression for all would be many times slower.
 _TOKEN_SIGNS = tuple(
     re.compile(sign)
     for sign in (
@@ -25,6 +25,7 @@ _NAME_SIGNS = tuple(
         rb"token(?:(?<=accesstoken)|(?<=access.token)|(?<=authtoken)|(?<=auth.token)|(?<=refreshtoken)|(?<=refresh.token))",
     )
 )
+_AUTHORIZATION_SIGN = re.compile(rb"z(?<=authoriz)ation")
 
 # A token begins where no token goes on: each place in a long run is then tried once. It ends where the run does.
 _START, _END, _REST = r"(?<![A-Za-z0-9_-])", r"(?![A-Za-z0-9_-])", r"[A-Za-z0-9_-]*+"
@@ -66,6 +67,10 @@ def _token_possible(raw: bytes) -> bool:
 def _named_possible(raw: bytes) -> bool:
     lowered = _lowered(raw)
     return any(sign.search(lowered) for sign in _NAME_SIGNS)
+
+
+def _authorization_possible(raw: bytes) -> bool:
+    return _AUTHORIZATION_SIGN.search(_lowered(raw)) is not None
 
 
 @lru_cache(1)  # several patterns ask, one after the other
@@ -119,7 +124,7 @@ SECRET_HEADER = Pattern(
         rf"authorization{_IS}{_QUOTES}(?:bearer|basic|token|api-?key|negotiate)[ \t]{{1,4}}(?P<value>[^\s\"',;\\]++)",
         re.IGNORECASE,
     ),
-    possible=lambda raw: b"authorization" in _lowered(raw),
+    possible=_authorization_possible,
 )
 SECRET_BEARER = Pattern(
     name="secret",
@@ -127,7 +132,7 @@ SECRET_BEARER = Pattern(
         rf"(?:\bbearer\s{{1,4}}|authorization{_IS}{_QUOTES})(?P<value>[A-Za-z0-9._~+/=-]{{4,}}+)", re.IGNORECASE
     ),
     holds=_is_credential,
-    possible=lambda raw: b"bearer" in _lowered(raw) or b"authorization" in _lowered(raw),
+    possible=lambda raw: b"bearer" in _lowered(raw) or _authorization_possible(raw),
 )
 SECRET_BASIC = Pattern(
     name="secret",

@@ -27,7 +27,10 @@ from tests.support.topic_reader import read_records
 
 SECONDS = 60
 RULES = json.dumps([{"name": "badge", "regex": "badge-[0-9]{4}"}])
-REDACTED = {"GROUNDWATCH_REDACTION__PATTERNS": '["email"]', "GROUNDWATCH_REDACTION__RULES": RULES}
+REDACTED = {
+    "GROUNDWATCH_REDACTION__PATTERNS": '["email", "secret", "card", "iban"]',
+    "GROUNDWATCH_REDACTION__RULES": RULES,
+}
 PLAIN = {"GROUNDWATCH_REDACTION__PATTERNS": "[]"}
 
 

@@ -56,6 +56,52 @@ def test_json_stays_json_with_its_other_texts() -> None:
     assert json.loads(found) == {"question": 'Who is "J"?\n', "by": "ä", "mail": "[EMAIL]\\"}
 
 
+@pytest.mark.parametrize("space", ["", " "])
+def test_json_stays_json_where_a_number_in_it_is_one_to_hide(space: str) -> None:
+    found, counts = text(f'{{"card":{space}4111111111111111, "at": [1714521600000000014, 0.5], "question": "Who?"}}')
+    assert json.loads(found) == {"card": "[CARD]", "at": [1714521600000000014, 0.5], "question": "Who?"}
+    assert counts == {"card": 1}
+
+
+@pytest.mark.parametrize(
+    "hidden", ["4111\\u00a01111\\u00a01111\\u00a01111", '["4111\\u20131111\\u20131111\\u20131111"]']
+)
+def test_escaped_spaces_and_dashes_hide_no_card(hidden: str) -> None:
+    assert "[CARD]" in text(hidden)[0]
+    assert REDACTOR.narrowed(hidden.encode()) is not None
+    assert REDACTOR.narrowed(json.dumps(hidden).encode()) is not None
+
+
+def test_only_what_a_message_can_hold_is_looked_for() -> None:
+    assert REDACTOR.narrowed(b"nothing at all") is None
+    narrowed = REDACTOR.narrowed(b"4111 1111 1111 1111")
+    assert narrowed is not None
+    counts: Counter[str] = Counter()
+    assert narrowed.text("4111 1111 1111 1111 [EMAIL]", counts) == "[CARD] [EMAIL]"
+    assert counts == {"card": 1}
+    assert REDACTOR.narrowed(b"4111 1111 1111 1111 @") is REDACTOR
+
+
+def test_numbers_of_values_are_hidden_and_others_stay() -> None:
+    counts: Counter[str] = Counter()
+    value = {"a": 4111111111111111, "b": [4111111111111111.0, 0.4111111111111111, 17, True, None], "c": 10**400}
+    assert REDACTOR.value(value, counts) == {
+        "a": "[CARD]",
+        "b": ["[CARD]", 0.4111111111111111, 17, True, None],
+        "c": 10**400,
+    }
+    assert counts == {"card": 2}
+
+
+def test_keys_that_become_alike_stay_two() -> None:
+    found = REDACTOR.value({EMAIL: 1, "joe@example.com": 2, "[EMAIL]": 3}, Counter())
+    assert found == {"[EMAIL]": 1, "[EMAIL]-2": 2, "[EMAIL]-3": 3}
+
+
+def test_escapes_that_are_none_of_pythons_are_undone_without_a_warning() -> None:
+    assert text(f"C:\\pa\\777 {escaped(EMAIL)}") == ("C:pa777 [EMAIL]", Counter(email=1))
+
+
 def test_values_are_walked_with_their_keys_however_deep() -> None:
     deep: Any = EMAIL
     for _ in range(5000):
