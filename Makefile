@@ -37,7 +37,7 @@ up: setup ## Start everything embedded and keep it up until Ctrl-C
 	@$(VENV)/bin/groundwatch up $(ARGS)
 
 test: setup ## Run all tests on the embedded broker and Postgres
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest --durations=25 $(ARGS)
 
 test-unit: setup ## Run the unit tests only
 	$(VENV)/bin/pytest tests/unit $(ARGS)
