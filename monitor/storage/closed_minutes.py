@@ -19,7 +19,6 @@ from monitor.storage.tables import drift_states, intake, rollups, slice_rollups
 
 _MINUTE = timedelta(minutes=1)
 _PATIENCE = timedelta(minutes=5)
-_OUTCOMES = ("verdicts", "unjudged", "pending", "dead_letters", "duplicates")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,11 +84,13 @@ def closed_minutes(
 
 
 def _behind(patience: timedelta) -> ScalarSelect[datetime]:
-    """The oldest of the newest event times of partitions with records that the ledger knows of and has not."""
-    arrived = sum((intake.c[name] for name in _OUTCOMES), start=intake.c.first_offset)
+    """The oldest of the newest event times of partitions with records that the ledger knows of and that are to come.
+
+    Records missing before the newest one that came are lost, or overtaken: nothing waits for them.
+    """
     return (
         select(func.min(intake.c.newest_event_time))
-        .where(intake.c.high_watermark > arrived, intake.c.arrived_at > func.now() - patience)
+        .where(intake.c.high_watermark > intake.c.next_offset, intake.c.arrived_at > func.now() - patience)
         .scalar_subquery()
     )
 
