@@ -471,7 +471,7 @@ def test_the_pool_and_the_edge_read_the_same_log_odds_from_the_same_model(llama_
         edge.close()
     assert isinstance(own, Opinion)
     # The pool's has all spellings of each word, the edge's the one that was asked for; and the two cut the prompt
-    # differently, which reaches other kernels: 0.29 apart on one kind of processor, less than 0.2 on others.
+    # differently. Seen: 0.29 apart on one machine, less than 0.2 on others.
     assert pooled.raw_score == pytest.approx(own.raw_score, abs=0.5)
 
 
