@@ -67,7 +67,8 @@ class Telemetry:
         """
         deadline = time.monotonic() + timeout_seconds
         steps: tuple[Callable[[], object], ...] = (
-            lambda: self._meter_provider.shutdown(timeout_millis=timeout_seconds * 1000),
+            # Longer than is waited: ending by its own timeout just in time would look like success.
+            lambda: self._meter_provider.shutdown(timeout_millis=timeout_seconds * 2000),
             self._logger_provider.shutdown,
             self._tracer_provider.shutdown,
         )
