@@ -45,9 +45,8 @@ _Taken = TypeVar("_Taken", bound=ToStore)
 
 
 def random_ids() -> Iterator[str]:
-    """Ids for what came without."""
-    while True:
-        yield uuid.uuid4().hex
+    """Ids for what came without. Several threads may take them at once, which a generator would not survive."""
+    return iter(lambda: uuid.uuid4().hex, "")
 
 
 def utc_now() -> datetime:

@@ -80,6 +80,9 @@ class Certificate:
         """A context for a listener, each of whose handshakes uses the certificate as it then is."""
         context = _load(self._tls).context
         context.sni_callback = self._for_handshake
+        # A session taken up again is not verified again: its client's certificate may be trusted no longer.
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
         return context
 
     def now(self) -> Loaded:
