@@ -89,7 +89,7 @@ def at_rate(work: Sequence[Callable[[], bool]], rate: float) -> Measured:
             if place is None:
                 return
             due = began + place / rate
-            time.sleep(max(0.0, due - time.perf_counter()))
+            time.sleep(max(0.0, due - time.perf_counter()))  # an open load: its pace is not the endpoint's
             started = time.perf_counter()
             if not work[place]():
                 failures.append(place)

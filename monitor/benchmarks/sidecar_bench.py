@@ -140,7 +140,7 @@ class SidecarBench:
     def _capacity(self, opened: AbstractContextManager[Endpoint]) -> Capacity:
         with opened as endpoint:
             self.tell(f"flood: {endpoint.name}")
-            time.sleep(_SETTLE_SECONDS)
+            time.sleep(_SETTLE_SECONDS)  # what starting it costs is not the flood's
             before, cpu, began = endpoint.finished(), cpu_seconds(endpoint.pid), time.monotonic()
             answer = _loaded("flood", "--url", endpoint.url, "--traces", str(self.flood))
             if answer["failed"]:
@@ -148,7 +148,7 @@ class SidecarBench:
             while endpoint.finished() - before < self.flood:
                 if time.monotonic() - began > _DEADLINE_SECONDS:
                     raise ProcessFailed(f"{endpoint.name} was not done with the flood in {_DEADLINE_SECONDS:.0f} s")
-                time.sleep(_POLL_SECONDS)
+                time.sleep(_POLL_SECONDS)  # an endpoint of another maker tells of its end only when asked
             return Capacity(
                 target=endpoint.name,
                 traces=self.flood,

@@ -85,7 +85,7 @@ class SpoolTail:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            time.sleep(min(left, _GLANCE_SECONDS))
+            time.sleep(min(left, _GLANCE_SECONDS))  # the writer is another process, and knows of no reader
         return True
 
     def acknowledge(self, position: int) -> None:

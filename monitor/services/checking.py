@@ -65,8 +65,7 @@ def run_checks(settings: Settings, link: Connection) -> None:
 
 def _load(settings: Settings) -> "Stages":
     try:
-        # Not above: the receiving process imports this module too, and must not carry the judges' libraries.
-        from monitor.inference.loading import load_staged  # noqa: PLC0415
+        from monitor.inference.loading import load_staged  # noqa: PLC0415 - the receiving process carries no judges
     except ImportError as error:
         raise JudgeUnavailable(f"checks need the extra groundwatch[cpu] or groundwatch[gpu]: {error}") from error
     return load_staged(settings, screen_only=settings.check.judge == "screen")

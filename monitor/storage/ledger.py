@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 from monitor.domain.dead_letter import DeadLetter
 from monitor.domain.trace import Origin
 from monitor.domain.verdict import Assessment
-from monitor.storage import statements
+from monitor.storage import staging, statements
 from monitor.storage.engine import retry_conflicts, transaction
 from monitor.storage.rows import (
     Row,
@@ -90,16 +90,16 @@ class Ledger:
         """Keep unreadable records of *other* topics than the traces topic: they have no receipt to be given."""
         rows = sorted((dead_letter_row(letter) for letter in letters), key=lambda row: row[:3])
         with transaction(self._engine) as connection, _driver(connection).cursor() as cursor:
-            cursor.execute(statements.STAGE)
-            _copy(cursor, statements.COPY_DEAD_LETTERS, rows)
+            cursor.execute(staging.STAGE)
+            _copy(cursor, staging.COPY_DEAD_LETTERS, rows)
             cursor.execute(statements.INSERT_DEAD_LETTERS)
 
     def _write(self, batch: _Batch) -> RecordReport:
         with transaction(self._engine) as connection, _driver(connection).cursor() as cursor:
-            cursor.execute(statements.STAGE)
-            _copy(cursor, statements.COPY_ASSESSMENTS, batch.assessments)
-            _copy(cursor, statements.COPY_JUDGEMENTS, batch.judgements)
-            _copy(cursor, statements.COPY_DEAD_LETTERS, batch.dead_letters)
+            cursor.execute(staging.STAGE)
+            _copy(cursor, staging.COPY_ASSESSMENTS, batch.assessments)
+            _copy(cursor, staging.COPY_JUDGEMENTS, batch.judgements)
+            _copy(cursor, staging.COPY_DEAD_LETTERS, batch.dead_letters)
             if batch.judges:
                 cursor.executemany(statements.INSERT_JUDGE, batch.judges)
             cursor.execute(statements.INSERT_TRACES)
