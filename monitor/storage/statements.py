@@ -1,10 +1,9 @@
 """The SQL of one ledger transaction, in the order in which it runs.
 
 A batch is copied into temporary tables (`staging`); everything after that happens inside Postgres. The big tables
-are asked row by row (`(select … limit 1)`, which the planner cannot turn into a join): a plan made while they were small
-must not read them whole when they are not. All writers take their
-locks in the same order: judges, traces, receipts, (verdicts and what belongs to them), intake, rollups,
-slices, hours; and within a table by key. Hence two of them wait for one another, but never in a circle.
+are asked row by row (`(select … limit 1)`, which the planner cannot turn into a join): a plan made while they were
+small must not read them whole when they are not. All writers take their locks in the
+same order: judges, traces, receipts, (verdicts and what belongs to them), intake, rollups, slices, hours; and within a table by key. Hence two of them wait for one another, but never in a circle.
 """
 
 INSERT_JUDGE = """
