@@ -2,8 +2,9 @@
 
 A batch is copied into temporary tables (`staging`); everything after that happens inside Postgres. The big tables
 are asked row by row (`(select … limit 1)`, which the planner cannot turn into a join): a plan made while they were
-small must not read them whole when they are not. All writers take their locks in the
-same order: judges, traces, receipts, (verdicts and what belongs to them), intake, rollups, slices, hours; and within a table by key. Hence two of them wait for one another, but never in a circle.
+small must not read them whole when they are not. All writers take their locks in the same order: judges, traces,
+receipts, (verdicts and what belongs to them), intake, rollups, slices, hours; and within a table by key. Hence two of
+them wait for one another, but never in a circle.
 """
 
 INSERT_JUDGE = """
