@@ -121,6 +121,8 @@ class CheckProcess:
                 self._hear(self._link.recv())
         except (EOFError, OSError):
             self._process.join(_END_SECONDS)
+        except Exception:  # noqa: BLE001 - whatever it said: its successor may say better, and callers wait
+            _log.exception("the judging process is not understood, and is ended")
         finally:
             self._process.kill()
             self._process.join()

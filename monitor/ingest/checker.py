@@ -160,21 +160,31 @@ class Checker:
     def _run(self) -> None:
         failures = 0
         process = self._process
-        while process is not None:
-            process.run()
-            if self._stopping.is_set():
-                return
-            failures = 1 if process.ready else failures + 1
-            self._mourn(process)
+        while not self._stopping.is_set():
+            if process is not None:
+                process.run()
+                if self._stopping.is_set():
+                    return
+                self._mourn(process)
+            failures = 1 if process is not None and process.ready else failures + 1
             if self._stopping.wait(self._backoff.seconds(failures)):
                 return
-            process = self._begin()
+            process = self._begin_anew()
 
     def _begin(self) -> CheckProcess | None:
         with self._lock:  # or one could be started that nobody ends
             if not self._stopping.is_set():
                 self._process = CheckProcess(self._target, most_waiting=self._most)
             return self._process
+
+    def _begin_anew(self) -> CheckProcess | None:
+        """Or nothing, where the machine has no room for a process: it is tried again."""
+        try:
+            return self._begin()
+        except OSError as error:
+            self._problem = f"the judging process cannot be started: {error}"
+            _log.error("checks: %s", self._problem)
+            return None
 
     def _mourn(self, process: CheckProcess) -> None:
         problem = f"the judging process ended (exit code {process.exit_code})"

@@ -103,13 +103,16 @@ class Dispatcher:
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            heard = self._one_life()
+            try:
+                heard = self._one_life()
+                ended = f"ended (exit code {self._process.exitcode if self._process else None})"
+            except OSError as error:  # no room for a process, for now
+                heard, ended = False, f"cannot be started ({error})"
             if self._stopping.is_set():
                 return
             self._restarts += 1
             failures = 1 if heard else failures + 1
-            code = self._process.exitcode if self._process else None
-            problem = f"the dispatching process ended (exit code {code}); what it had not sent waits on disk"
+            problem = f"the dispatching process {ended}; what it had not sent waits on disk"
             _log.error(problem)
             down = ForwardState(kafka=KafkaState.DOWN, in_flight=0, problem=problem)
             self._state = replace(self._state, kafka=dict.fromkeys(self._state.kafka, down))
@@ -136,6 +139,10 @@ class Dispatcher:
                 except Exception:  # noqa: BLE001 - a defect must not end the only thread that hears of what was sent
                     _log.exception("a word of the dispatching process was not understood")
         except (EOFError, OSError):
+            self._process.join()
+        except Exception:  # noqa: BLE001 - its successor may say better, and what was acknowledged must be sent
+            _log.exception("the dispatching process is not understood, and is ended")
+            self._process.kill()
             self._process.join()
         finally:
             with self._lock:

@@ -16,6 +16,7 @@ from monitor.ingest.callers import Caller, Gate
 from monitor.ingest.counters import Refusal, Tally
 from monitor.ingest.otlp_intake import OtlpIntake
 from monitor.ingest.otlp_status import code_of
+from monitor.ingest.read_places import ReadPlaces
 from monitor.ingest.refused import RequestRefused, shown
 from monitor.otlp import PROTOBUF, encode_response, encode_status
 
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 _TAKE_SECONDS = 30.0
+_MESSAGE_SECONDS = 10.0
 _BUSY_RETRY_SECONDS = 1
 # No export begins so: it would be field 3 of a wire type that does not exist. gRPC does not tell us how a message was
 # compressed, and a caller that asks for gzip sends small messages without.
@@ -41,7 +43,8 @@ class OtlpGrpc:
         gate: lets callers in.
         bodies: whose limits hold for messages too; the memory of both counts together.
         tally: told of refusals.
-        reads: messages that are read at once; gRPC holds them in memory before we do. Further callers wait.
+        reads: messages that are read at once; gRPC holds them in memory before we do. Further callers wait, as long
+            as a body may take.
         calls: that are open at once; more are told to come again.
     """
 
@@ -52,7 +55,7 @@ class OtlpGrpc:
         self._gate = gate
         self._bodies = bodies
         self._tally = tally
-        self._reading = asyncio.Semaphore(reads)
+        self._places = ReadPlaces(reads, wait_seconds=bodies.seconds)
         self._calls = calls
         self._open = 0
 
@@ -79,14 +82,16 @@ class OtlpGrpc:
         caller = self._gate.admit(_authorization(context))
         if self._open > self._calls:
             raise _busy("too many calls at once")
-        message = await self._read(context)
+        async with self._places.one(caller.tenant):
+            message = await self._read(context)
         with self._bodies.hold(message):
             return await self._take(message, caller)
 
     async def _read(self, context: _Context) -> bytes:
-        seconds = self._bodies.seconds
+        # A place is held meanwhile: who says nothing must not hold it for as long as who is slow over HTTP may be.
+        seconds = min(self._bodies.seconds, _MESSAGE_SECONDS)
         try:
-            async with asyncio.timeout(seconds), self._reading:
+            async with asyncio.timeout(seconds):
                 message = await context.read()
         except TimeoutError:
             problem = f"the message did not arrive within {seconds:g} s"

@@ -96,8 +96,10 @@ class Certificate:
         try:
             self._loaded = _load(self._tls)
         except InvalidSettings as error:
+            self._files.forget()
+            if self._problem != str(error):  # it is tried once a second
+                _log.error("the certificate stays as it was: %s", error)
             self._problem = str(error)
-            _log.error("the certificate stays as it was: %s", error)
         else:
             self._problem = None
             _log.warning("the certificate was read anew; it ends at %s", self._loaded.expires.isoformat())

@@ -100,8 +100,10 @@ class TokenGate:
             try:
                 self._tokens = read_tokens(self._path)
             except InvalidSettings as error:
+                self._file.forget()
+                if self._problem != str(error):  # it is tried once a second
+                    _log.error("the tokens stay as they were: %s", error)
                 self._problem = str(error)
-                _log.error("the tokens stay as they were: %s", error)
             else:
                 self._problem = None
                 self._told_of &= set(self._tokens)

@@ -133,7 +133,12 @@ def _checked(tokens: object) -> _TokenList:
         # No input: it may be a token that someone took for its hash.
         first = error.errors(include_url=False, include_input=False)[0]
         raise InvalidSettings(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
-    names = [token.name for token in found.tokens]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InvalidSettings(f"tokens: two are named {twice}")
+    names: set[str] = set()
+    bearers: dict[str, str] = {}
+    for token in found.tokens:
+        if token.name in names:
+            raise InvalidSettings(f"tokens: two are named {token.name}")
+        names.add(token.name)
+        if (other := bearers.setdefault(token.sha256, token.name)) != token.name:
+            raise InvalidSettings(f"tokens: {other} and {token.name} are the same token; take one of them out")
     return found

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _LOOK_SECONDS = 1.0
+_Mark = tuple[int, int, int, int]
 
 
 class WatchedFiles:
@@ -19,7 +20,7 @@ class WatchedFiles:
         self._paths = paths
         self._clock = clock
         self._lock = threading.Lock()
-        self._seen = [_mark(path) for path in paths]
+        self._seen: list[_Mark | None] | None = [_mark(path) for path in paths]
         self._looked = clock()
 
     def changed(self) -> bool:
@@ -34,8 +35,13 @@ class WatchedFiles:
             self._seen = marks
             return True
 
+    def forget(self) -> None:
+        """They could not be read as they are now: `changed` is true again, at the next look."""
+        with self._lock:
+            self._seen = None
 
-def _mark(path: Path) -> tuple[int, int, int, int] | None:
+
+def _mark(path: Path) -> _Mark | None:
     try:
         found = path.stat()
     except OSError:

@@ -29,7 +29,8 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc] # kafka-python 
     def refusal(self) -> str | None:
         """Why a broker did not let us in when it was last tried, if one did not."""
         hung_up = _HUNG_UP if self._hung_up and not self.bootstrapped else None
-        return next(iter(self._refusals.values()), hung_up)
+        # A copy: the client's own thread may be adding one.
+        return next(iter(list(self._refusals.values())), hung_up)
 
     def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> Any:
         """As kafka-python's.

@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -68,12 +68,10 @@ def connected(
     client = None
     try:
         client = connect(kind, settings, deadline_seconds=deadline_seconds, **options)
-        yield client
+        with closing(client):
+            yield client
     except KafkaError as error:
         raise StreamUnavailable(f"{about}: {refusal(client) or error}") from error
-    finally:
-        if client is not None:
-            client.close()
 
 
 def refusal(client: Any) -> str | None:

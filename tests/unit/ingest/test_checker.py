@@ -1,6 +1,7 @@
 """Real child processes with shipped judges: simulated ones, and ones that take their time."""
 
 import asyncio
+import errno
 import math
 import os
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +61,18 @@ class Fatal:
 
 def dies_of_a_check(link: Connection) -> None:
     judge_checks(lambda: staged(policy=SURE, cheap=Fatal()), link)
+
+
+def babbles_once(lives: Path, link: Connection) -> None:
+    """Its first life says what no pickle begins with."""
+    if not lives.exists():
+        lives.touch()
+        link.send_bytes(b"no word")
+    cheap_alone(0.0, link)
+
+
+def no_room() -> Any:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -187,6 +201,22 @@ def test_a_dear_judge_that_hangs_beyond_its_time_is_ended_with_its_process() -> 
             await asyncio.to_thread(eventually, lambda: checker.state.restarts == 1)
 
         asyncio.run(until_replaced())
+
+
+def test_without_room_for_a_process_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ready(partial(cheap_alone, 0.0)) as checker:
+        with monkeypatch.context() as failing:
+            failing.setattr("monitor.ingest.check_process._PROCESSES.Pipe", no_room)
+            assert checker.pid is not None
+            os.kill(checker.pid, signal.SIGKILL)
+            eventually(lambda: "cannot be started" in (checker.state.problem or ""))
+        eventually(lambda: checker.state.state is Checking.READY)
+
+
+def test_a_process_that_is_not_understood_is_replaced(tmp_path: Path) -> None:
+    with ready(partial(babbles_once, tmp_path / "lives")) as checker:
+        assert checker.state.restarts == 1
+        assert label(asyncio.run(ask(checker))) is Label.HALLUCINATED
 
 
 def test_a_killed_process_is_told_of_at_once_and_replaced() -> None:

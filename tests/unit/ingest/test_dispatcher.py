@@ -1,5 +1,6 @@
 """A real child process, a real pipe; what it does is the test's."""
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from contextlib import closing
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +64,16 @@ def dies_twice(lives: Path, link: Connection) -> None:
     link.recv()
 
 
+def babbles_once(lives: Path, link: Connection) -> None:
+    """Its first life says what no pickle begins with, and would then stay for ever."""
+    if lives.exists():
+        Outbox(link).send(NOTHING_YET)
+    else:
+        lives.touch()
+        link.send_bytes(b"no word")
+    link.recv()
+
+
 def never_ends(link: Connection) -> None:
     Outbox(link).send(NOTHING_YET)
     while True:
@@ -104,6 +116,35 @@ def test_a_process_that_dies_is_replaced_and_the_status_says_so(spool: Spool, tm
     eventually(lambda: dispatcher.restarts == 2 and lives.stat().st_size == 3)
     dispatcher.stop(drain_seconds=1.0)
     assert lives.read_text() == "xxx"
+
+
+def test_without_room_for_a_process_it_is_tried_again(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room() -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    dispatcher = Dispatcher(
+        never_ends, spools={"traces": spool}, counters=Tally(), backoff=Backoff(first_seconds=0.1, limit_seconds=0.1)
+    )
+    with monkeypatch.context() as failing:
+        failing.setattr("monitor.ingest.dispatcher._PROCESSES.Pipe", no_room)
+        dispatcher.start()
+        eventually(lambda: dispatcher.restarts >= 2)
+    assert "cannot be started" in (dispatcher.state.kafka["traces"].problem or "")
+    eventually(lambda: dispatcher.state == NOTHING_YET)
+    monkeypatch.setattr("monitor.ingest.dispatcher._SPARE_SECONDS", 0.2)
+    dispatcher.stop(drain_seconds=0.1)
+
+
+def test_a_process_that_is_not_understood_is_replaced(spool: Spool, tmp_path: Path) -> None:
+    dispatcher = Dispatcher(
+        partial(babbles_once, tmp_path / "lives"),
+        spools={"traces": spool},
+        counters=Tally(),
+        backoff=Backoff(first_seconds=0.1, limit_seconds=0.1),
+    )
+    dispatcher.start()
+    eventually(lambda: dispatcher.restarts == 1 and dispatcher.state.kafka["traces"].kafka is KafkaState.UNTRIED)
+    dispatcher.stop(drain_seconds=1.0)
 
 
 def test_a_process_that_does_not_end_is_killed(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Tokens, over real HTTP: who is let in, for whom, and what is written for those who are not."""
 
+import errno
 import gzip
 import hmac
 import json
@@ -286,6 +287,28 @@ def test_a_broken_file_changes_nothing_and_is_told_of(tokens: Tokens, broken: by
     assert gate.problem is None
 
 
+def test_a_file_that_could_not_be_read_is_tried_again_though_it_has_not_changed(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, clock = gate_of(tokens.path)
+    write_tokens(tokens.path, tokens.kept[1:])  # acme's token is revoked
+
+    def no_room(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "open", no_room)
+        for _ in range(3):
+            clock.now += 1
+            assert admitted(gate, tokens.secrets["acme"]) == "acme"
+    assert [record.getMessage() for record in caplog.records if "stay as they were" in record.message] == [
+        f"the tokens stay as they were: {gate.problem}"
+    ]
+    clock.now += 1
+    assert admitted(gate, tokens.secrets["acme"]) is None
+    assert gate.problem is None
+
+
 def test_the_log_tells_of_a_token_outside_its_time_once_and_again_when_it_has_changed(
     tokens: Tokens, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -393,6 +416,12 @@ def test_a_bad_entry_is_named_and_its_value_is_not_shown(tmp_path: Path, change:
 def test_two_tokens_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="two are named a"):
         write_tokens(tmp_path / "t", [Token(name="a", tenant="b", sha256="0" * 64)] * 2)
+
+
+def test_one_token_under_two_names_is_refused(tmp_path: Path) -> None:
+    token = Token(name="a", tenant="acme", sha256=digest("x"))
+    with pytest.raises(InvalidSettings, match="a and b are the same token"):
+        write_tokens(tmp_path / "tokens", [token, replace(token, name="b", tenant="globex")])
 
 
 def test_a_file_that_others_may_write_is_refused_with_the_command_that_mends_it(tokens: Tokens) -> None:
