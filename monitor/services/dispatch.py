@@ -47,7 +47,7 @@ EXPORTS, ASSEMBLED = "exports", "assembled"
 _TICK_SECONDS = 0.25
 _CLOSE_SECONDS = 2.0
 # Behind the receiving process, whose callers wait.
-_NICENESS = 5
+_NICENESS = 19
 
 
 def spool_directories(settings: Settings) -> Mapping[str, Path]:
@@ -73,6 +73,7 @@ def run_dispatch(settings: Settings, link: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_stderr(settings.telemetry.log_level)
     os.nice(_NICENESS)
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     outbox = Outbox(link)
     try:
         with _dispatching(settings, outbox) as dispatching:
