@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import errors as pg
@@ -35,6 +35,7 @@ _AWAY = (
     pg.ReadOnlySqlTransaction,
     pg.UndefinedTable,
     pg.UndefinedColumn,
+    pg.UndefinedFunction,
     pg.InsufficientPrivilege,
 )
 _CONFLICT = (pg.DeadlockDetected, pg.SerializationFailure)
@@ -125,7 +126,7 @@ def _translate(cause: BaseException | None, error: Exception) -> None:
         raise LedgerConflict(_first_line(cause)) from error
     if isinstance(cause, _REFUSED):
         raise LedgerRefused(_first_line(cause)) from error
-    if isinstance(cause, pg.UndefinedTable | pg.UndefinedColumn):
+    if isinstance(cause, pg.UndefinedTable | pg.UndefinedColumn | pg.UndefinedFunction):
         raise LedgerUnavailable(f"{_first_line(cause)}; run `groundwatch migrate`") from error
     if isinstance(cause, _AWAY):
         raise LedgerUnavailable(_first_line(cause)) from error
@@ -141,6 +142,14 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """One read-committed transaction: committed at the end, rolled back by any exception."""
     with driver_errors(), engine.begin() as connection:
         yield connection
+
+
+def driver_cursor(connection: Connection) -> psycopg.Cursor[Any]:
+    """A cursor of the driver's own, in the connection's transaction: for COPY, and for arrays."""
+    # SQLAlchemy keeps the pool, the transaction and the clean-up.
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver.cursor()
 
 
 @contextmanager

@@ -24,12 +24,12 @@ def read_excerpts(engine: Engine, tenant: str, trace_ids: Sequence[str], *, char
     Raises:
         LedgerUnavailable: Postgres is away or not migrated.
     """
-    same = and_(traces.c.tenant == verdicts.c.tenant, traces.c.trace_id == verdicts.c.trace_id)
+    same = and_(*[traces.c[name] == verdicts.c[name] for name in ("tenant", "trace_id", "event_time")])
     query = (
         select(
             traces.c.trace_id,
-            func.left(traces.c.question, characters).label("question"),
-            func.left(traces.c.answer, characters).label("answer"),
+            func.max(func.left(traces.c.question, characters)).label("question"),
+            func.max(func.left(traces.c.answer, characters)).label("answer"),
             func.left(func.max(verdicts.c.reasoning), characters).label("reasoning"),
         )
         .join(verdicts, same)

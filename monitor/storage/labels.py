@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Engine, func, insert, select, tuple_
+from sqlalchemy import Engine, and_, func, insert, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from monitor.domain.errors import InvalidInput
@@ -75,7 +75,7 @@ def draw_tasks(engine: Engine, window: Window, *, count: int, actor: str) -> Dra
     of = verdicts.c
     eligible = (
         select(of.tenant, of.trace_id)
-        .join(traces, (traces.c.tenant == of.tenant) & (traces.c.trace_id == of.trace_id))
+        .join(traces, and_(*[traces.c[name] == of[name] for name in ("tenant", "trace_id", "event_time")]))
         .where(
             of.tenant == window.segment.tenant,
             of.service == window.segment.service,

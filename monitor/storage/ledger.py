@@ -1,24 +1,43 @@
 """The write path: batches of assessments and dead letters, each in one transaction, each exactly once."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine
+from psycopg import errors as pg
+from sqlalchemy import Engine
 
 from monitor.domain.dead_letter import DeadLetter
 from monitor.domain.trace import Origin
-from monitor.domain.verdict import Assessment
-from monitor.storage import staging, statements
-from monitor.storage.engine import retry_conflicts, transaction
+from monitor.domain.verdict import Action, Assessment
+from monitor.storage import statements
+from monitor.storage.days import Days
+from monitor.storage.engine import LedgerConflict, driver_cursor, retry_conflicts, transaction
+from monitor.storage.planning import Plan, make_plan, partition_key
+from monitor.storage.receipts import COPY_RANGES, PartitionKey, ranges
 from monitor.storage.rows import (
     Row,
-    assessment_row,
+    choice_words,
     dead_letter_row,
+    decision_words,
+    escalation_row,
     judge_row,
-    judgement_rows,
-    position,
+    judgement_row,
+    payload_row,
+    segment_words,
+    verdict_row,
 )
+from monitor.storage.tallies import Tallies
+from monitor.storage.words import CHOICES, DECISIONS, SEGMENTS, TOPICS, numbers
+
+_BLOCK = 16_384
+"""Verdict ids in a block of the sequence `verdict_blocks`."""
+
+_COUNTED = ("verdict", "unjudged", "pending", "dead_letter", "duplicate")
+_Cursor = psycopg.Cursor[Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,19 +64,6 @@ class RecordReport:
         return self.verdicts + self.unjudged + self.pending + self.dead_letters + self.duplicates
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Batch:
-    """Everything to be copied, ready before the transaction begins, so that it is short and can be repeated."""
-
-    assessments: list[Row]
-    judgements: list[Row]
-    judges: list[Row]
-    dead_letters: list[Row]
-    ends: dict[tuple[str, int], int]
-    records: int
-    otel_traces: bool
-
-
 class Ledger:
     """Verdict history, rollups, accounting and the escalation queue, always of one mind.
 
@@ -68,7 +74,8 @@ class Ledger:
 
     def __init__(self, engine: Engine, *, dimensions: Sequence[str] = ()) -> None:
         self._engine = engine
-        self._dimensions = list(dimensions)
+        self._dimensions = tuple(dimensions)
+        self._days = Days(engine)
 
     def record(self, assessments: Sequence[Assessment], dead_letters: Sequence[DeadLetter] = ()) -> RecordReport:
         """Write a batch in one transaction. Records already written, here or by another ledger, change nothing.
@@ -81,72 +88,140 @@ class Ledger:
             LedgerUnavailable: nothing was written; the same batch may be tried again.
             LedgerRefused: Postgres will never take one of these records; nothing was written.
         """
-        batch = _prepare(assessments, dead_letters)
-        if not batch.records:
+        if not assessments and not dead_letters:
             return RecordReport()
-        return retry_conflicts(lambda: self._write(batch))
+        return retry_conflicts(lambda: self._record(assessments, dead_letters))
 
     def record_strays(self, letters: Sequence[DeadLetter]) -> None:
         """Keep unreadable records of *other* topics than the traces topic: they have no receipt to be given."""
-        rows = sorted((dead_letter_row(letter) for letter in letters), key=lambda row: row[:3])
-        with transaction(self._engine) as connection, _driver(connection).cursor() as cursor:
-            cursor.execute(staging.STAGE)
-            _copy(cursor, staging.COPY_DEAD_LETTERS, rows)
-            cursor.execute(statements.INSERT_DEAD_LETTERS)
+        with transaction(self._engine) as connection, driver_cursor(connection) as cursor:
+            _insert_dead(cursor, letters)
 
-    def _write(self, batch: _Batch) -> RecordReport:
-        with transaction(self._engine) as connection, _driver(connection).cursor() as cursor:
-            cursor.execute(staging.STAGE)
-            _copy(cursor, staging.COPY_ASSESSMENTS, batch.assessments)
-            _copy(cursor, staging.COPY_JUDGEMENTS, batch.judgements)
-            _copy(cursor, staging.COPY_DEAD_LETTERS, batch.dead_letters)
-            if batch.judges:
-                cursor.executemany(statements.INSERT_JUDGE, batch.judges)
-            cursor.execute(statements.INSERT_TRACES)
-            cursor.execute(statements.DECIDE_FATES)
-            written: dict[str, int] = dict(cursor.execute(statements.INSERT_RECEIPTS))
-            escalated = 0
-            if written:
-                cursor.execute(statements.INSERT_VERDICTS)
-                if batch.otel_traces:
-                    cursor.execute(statements.INSERT_OTEL_TRACES)
-                cursor.execute(statements.INSERT_JUDGEMENTS)
-                escalated = cursor.execute(statements.INSERT_ESCALATIONS).rowcount
-                cursor.execute(statements.INSERT_DEAD_LETTERS)
-            cursor.execute(statements.UPSERT_INTAKE, _ends(batch.ends))
-            if written:
-                cursor.execute(statements.UPSERT_ROLLUPS)
-                if self._dimensions:
-                    cursor.execute(statements.UPSERT_SLICES, {"dimensions": self._dimensions})
-                cursor.execute(statements.INSERT_SEGMENT_HOURS)
+    def _record(self, assessments: Sequence[Assessment], dead_letters: Sequence[DeadLetter]) -> RecordReport:
+        self._days.ensure(assessment.trace.event_time for assessment in assessments)
+        with transaction(self._engine) as connection, driver_cursor(connection) as cursor:
+            try:
+                return self._write(cursor, assessments, dead_letters)
+            except pg.UniqueViolation as error:
+                # Another ledger has the same trace by another partition of the topic, and wrote it just now.
+                raise LedgerConflict(str(error)) from error
+            except pg.CheckViolation as error:
+                if "no partition of relation" not in str(error):
+                    raise
+                # Retention dropped the day meanwhile.
+                self._days.forget()
+                raise LedgerConflict(str(error)) from error
+
+    def _write(self, cursor: _Cursor, assessments: Sequence[Assessment], letters: Sequence[DeadLetter]) -> RecordReport:
+        cursor.execute(statements.PREPARE)
+        judges = {judgement.judge for assessment in assessments for judgement in assessment.judgements}
+        if judges:
+            cursor.execute(statements.INSERT_JUDGES, _columns(sorted(map(judge_row, judges))))
+        segments = numbers(cursor, SEGMENTS, map(segment_words, assessments))
+        ends = _partition_ends([*(one.origin for one in assessments), *(one.origin for one in letters)])
+        topics = {topic: number for (topic,), number in numbers(cursor, TOPICS, ((log,) for log, _ in ends)).items()}
+        cursor.execute(statements.HOLD_PARTITIONS, _columns(sorted(ends)))
+        plan = make_plan(cursor, assessments, letters, topics)
+        escalated = 0
+        if plan.written:
+            tallies = Tallies(dimensions=self._dimensions)
+            escalated = _insert_traces(cursor, plan, tallies, segments, topics)
+        _insert_receipts(cursor, plan, topics)
+        _count_intake(cursor, plan, ends, topics)
+        if plan.written:
+            _count(cursor, tallies)
+        counts = plan.counts
         return RecordReport(
-            verdicts=written.get("verdict", 0),
-            unjudged=written.get("unjudged", 0),
-            pending=written.get("pending", 0),
-            dead_letters=written.get("dead_letter", 0),
-            duplicates=written.get("duplicate", 0),
+            verdicts=counts["verdict"],
+            unjudged=counts["unjudged"],
+            pending=counts["pending"],
+            dead_letters=counts["dead_letter"],
+            duplicates=counts["duplicate"],
             escalated=escalated,
-            redelivered=batch.records - sum(written.values()),
+            redelivered=len(assessments) + len(letters) - counts.total(),
         )
 
 
-def _prepare(assessments: Sequence[Assessment], dead_letters: Sequence[DeadLetter]) -> _Batch:
-    # One record twice in a batch is a redelivery; all its copies say the same, so the first will do.
-    alive = {position(assessment.origin): assessment for assessment in reversed(assessments)}
-    dead = {position(letter.origin): letter for letter in reversed(dead_letters)}
-    origins = [item.origin for item in assessments] + [letter.origin for letter in dead_letters]
-    said = [judgement for assessment in alive.values() for judgement in assessment.judgements]
-    return _Batch(
-        assessments=[assessment_row(number, assessment) for number, assessment in enumerate(alive.values())],
-        judgements=[
-            row for number, assessment in enumerate(alive.values()) for row in judgement_rows(number, assessment)
-        ],
-        judges=sorted(judge_row(judge) for judge in {judgement.judge for judgement in said}),
-        dead_letters=[dead_letter_row(letter) for letter in dead.values()],
-        ends=_partition_ends(origins),
-        records=len(assessments) + len(dead_letters),
-        otel_traces=any(one.trace.otel_trace_id not in (None, one.trace.trace_id) for one in assessments),
-    )
+def _insert_traces(
+    cursor: _Cursor,
+    plan: Plan,
+    tallies: Tallies,
+    segments: Mapping[tuple[str, ...], int],
+    topics: Mapping[str, int],
+) -> int:
+    """Write verdicts and what belongs to them; returns how many traces wait for the pool."""
+    words = [decision_words(one.said) for one in plan.written]
+    decisions = numbers(cursor, DECISIONS, words)
+    choices = numbers(cursor, CHOICES, (choice_words(said) for one in plan.written for said in one.said.judgements))
+    verdicts: list[Row] = []
+    judgements: list[Row] = []
+    for verdict_id, one, decision in zip(_verdict_ids(cursor, len(plan.written)), plan.written, words, strict=True):
+        segment_id = segments[segment_words(one.said)]
+        tallies.add(segment_id, one.said, one.outcome)
+        topic_id = topics[one.said.origin.log]
+        verdicts.append(verdict_row(one.said, one.outcome, (verdict_id, segment_id, decisions[decision], topic_id)))
+        for sequence, judgement in enumerate(one.said.judgements):
+            choice_id = choices[choice_words(judgement)]
+            judgements.append(judgement_row(one.said, judgement, (verdict_id, segment_id, choice_id), sequence))
+    _copy(cursor, statements.COPY_VERDICTS, verdicts)
+    _copy(cursor, statements.COPY_JUDGEMENTS, judgements)
+    payloads = [payload_row(one.said.trace) for one in plan.written if not one.has_payload]
+    _copy(cursor, statements.COPY_PAYLOADS, payloads)
+    waiting = [escalation_row(one.said) for one in plan.written if one.said.decision.action is Action.ESCALATE]
+    _copy(cursor, statements.COPY_ESCALATIONS, waiting)
+    traces = [one.said.trace for one in plan.written]
+    by_others = (one for one in traces if one.otel_trace_id not in (None, one.trace_id))
+    if named := {(one.tenant, one.otel_trace_id, one.trace_id) for one in by_others}:
+        cursor.execute(statements.INSERT_OTEL_TRACES, _columns(named))
+    return len(waiting)
+
+
+def _verdict_ids(cursor: _Cursor, count: int) -> list[int]:
+    blocks = [block for (block,) in cursor.execute(statements.TAKE_BLOCKS, (1 + (count - 1) // _BLOCK,))]
+    return [blocks[place // _BLOCK] * _BLOCK + place % _BLOCK for place in range(count)]
+
+
+def _insert_receipts(cursor: _Cursor, plan: Plan, topics: Mapping[str, int]) -> None:
+    found = [(*key, one.first, one.outcomes) for key, some in sorted(plan.outcomes.items()) for one in ranges(some)]
+    _copy(cursor, COPY_RANGES, found)
+    repeated = [
+        (*partition_key(one.origin, topics), one.origin.offset, one.trace.tenant, one.trace.trace_id)
+        for one in plan.duplicates
+    ]
+    _copy(cursor, statements.COPY_DUPLICATES, repeated)
+    _insert_dead(cursor, plan.dead)
+
+
+def _insert_dead(cursor: _Cursor, letters: Sequence[DeadLetter]) -> None:
+    if letters:
+        rows = sorted(map(dead_letter_row, letters), key=lambda row: row[:3])
+        cursor.executemany(statements.INSERT_DEAD_LETTER, rows)
+
+
+def _count_intake(cursor: _Cursor, plan: Plan, ends: Mapping[tuple[str, int], int], topics: Mapping[str, int]) -> None:
+    ((now,),) = cursor.execute(statements.NOW)
+    newest: dict[PartitionKey, datetime] = {}
+    for said in (*(one.said for one in plan.written), *plan.duplicates):
+        at = said.trace.event_time
+        if at <= now:  # what is dated ahead of time says nothing of how far a partition has come
+            key = partition_key(said.origin, topics)
+            newest[key] = max(newest.get(key, at), at)
+    rows = []
+    for (topic, partition), end in ends.items():
+        key = (topics[topic], partition)
+        outcomes = plan.outcomes.get(key, {})
+        counts = Counter(outcomes.values())
+        counted = [counts[outcome] for outcome in _COUNTED]
+        rows.append((topic, partition, end, max(outcomes, default=-1) + 1, *counted, newest.get(key)))
+    cursor.execute(statements.COUNT_INTAKE, _columns(rows))
+
+
+def _count(cursor: _Cursor, tallies: Tallies) -> None:
+    cursor.execute(statements.UPSERT_ROLLUPS, tallies.rollup_columns())
+    if tallies.slices:
+        cursor.execute(statements.UPSERT_SLICES, tallies.slice_columns())
+    if tallies.hours:
+        cursor.execute(statements.INSERT_SEGMENT_HOURS, tallies.hour_columns())
 
 
 def _partition_ends(origins: Iterable[Origin]) -> dict[tuple[str, int], int]:
@@ -157,22 +232,11 @@ def _partition_ends(origins: Iterable[Origin]) -> dict[tuple[str, int], int]:
     return ends
 
 
-def _ends(ends: dict[tuple[str, int], int]) -> dict[str, list[str] | list[int]]:
-    return {
-        "topics": [topic for topic, _ in ends],
-        "partitions": [partition for _, partition in ends],
-        "high_watermarks": list(ends.values()),
-    }
+def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _driver(connection: Connection) -> psycopg.Connection[Row]:
-    # COPY is the driver's own; SQLAlchemy keeps the pool, the transaction and the clean-up.
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    return driver
-
-
-def _copy(cursor: psycopg.Cursor[Row], statement: str, rows: Sequence[Row]) -> None:
+def _copy(cursor: _Cursor, statement: str, rows: Sequence[Row]) -> None:
     if not rows:
         return
     with cursor.copy(statement) as copy:

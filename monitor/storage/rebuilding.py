@@ -43,7 +43,7 @@ def rebuild(
         decision: why they are to be judged again.
     """
     wanted = tuple_(*[verdicts.c[name] for name in _KEY]).in_(keys)
-    same = and_(traces.c.tenant == verdicts.c.tenant, traces.c.trace_id == verdicts.c.trace_id)
+    same = and_(*[traces.c[name] == verdicts.c[name] for name in ("tenant", "trace_id", "event_time")])
     payload = traces.c["question", "documents", "answer", "generator_model", "prompt_version", "tags"]
     query = (
         select(verdicts, *payload, *traces.c["otel_trace_id", "otel_span_id"])

@@ -8,34 +8,43 @@ from sqlalchemy import Connection, Engine, text
 from monitor.storage.engine import snapshot
 from monitor.storage.statements import SLICE_VALUE
 
-_ROLLUPS = """
+# What retention took away is counted no more; the counters keep it.
+_KEPT = """coalesce(
+        (select before from expirations as gone where gone.kind = '{kind}' and gone.tenant = {tenant}),
+        (select before from expirations as gone where gone.kind = '{kind}' and gone.tenant = '*'),
+        '-infinity'
+    )"""
+_KEPT_VERDICTS = _KEPT.format(kind="verdicts", tenant="tenant")
+_KEPT_PAYLOADS = _KEPT.format(kind="payloads", tenant="tenant")
+
+_ROLLUPS = f"""
 with verdict_counts as (
     select
-        tenant, service, environment, evaluator, judge_version, date_trunc('minute', event_time, 'UTC') as minute,
+        segment_id, date_trunc('minute', event_time, 'UTC') as minute,
         count(*) as traces,
-        count(label) as total,
-        count(*) filter (where label = 'hallucinated') as hallucinated,
-        count(*) filter (where outcome = 'unjudged') as unjudged,
-        count(*) filter (where outcome = 'pending') as pending,
-        count(first_label) as first_total,
-        count(*) filter (where first_label = 'hallucinated') as first_hallucinated,
-        count(*) filter (where action = 'escalate') as escalated,
+        count(hallucinated) as total,
+        count(*) filter (where hallucinated) as hallucinated,
+        count(*) filter (where outcome = 'u') as unjudged,
+        count(*) filter (where outcome = 'p') as pending,
+        count(first_hallucinated) as first_total,
+        count(*) filter (where first_hallucinated) as first_hallucinated,
+        count(*) filter (where decisions.action = 'escalate') as escalated,
         coalesce(sum(probability::numeric), 0) as sum_probability,
-        sum(1 / sampling_probability::numeric - 1) as left_out,
+        sum(1 / coalesce(sampling_probability, 1)::numeric - 1) as left_out,
         max(event_time) as last_event_time
-    from verdicts
-    group by 1, 2, 3, 4, 5, 6
+    from verdict_rows
+    join decisions using (decision_id)
+    group by 1, 2
 ), judgement_counts as (
     select
-        tenant, service, environment, evaluator, judge_version,
-        date_trunc('minute', verdicts.event_time, 'UTC') as minute,
+        segment_id, date_trunc('minute', said.event_time, 'UTC') as minute,
         count(*) filter (where judges.tier = 'pool' and said.reason is null) as pool_judged,
         coalesce(sum(said.latency_us) filter (where judges.tier <> 'pool'), 0) as local_latency_us,
         coalesce(sum(said.latency_us) filter (where judges.tier = 'pool'), 0) as pool_latency_us
-    from judgements as said
+    from judgement_rows as said
+    join choices using (choice_id)
     join judges using (judge)
-    join verdicts using (tenant, trace_id, evaluator, judge_version)
-    group by 1, 2, 3, 4, 5, 6
+    group by 1, 2
 ), counted as (
     select
         tenant, service, environment, evaluator, judge_version, minute, traces, total, hallucinated, unjudged,
@@ -44,7 +53,8 @@ with verdict_counts as (
         coalesce(local_latency_us, 0) as local_latency_us,
         coalesce(pool_latency_us, 0) as pool_latency_us, last_event_time
     from verdict_counts
-    left join judgement_counts using (tenant, service, environment, evaluator, judge_version, minute)
+    join segments using (segment_id)
+    left join judgement_counts using (segment_id, minute)
 ), stored as (
     select
         tenant, service, environment, evaluator, judge_version, minute, traces, total, hallucinated, unjudged,
@@ -59,8 +69,9 @@ select
 from stored
 full join counted using (tenant, service, environment, evaluator, judge_version, minute)
 where to_jsonb(stored) is distinct from to_jsonb(counted)
+    and minute >= {_KEPT_VERDICTS}
 order by key
-"""
+"""  # noqa: S608 - a constant is put in
 
 _INTAKE = """
 with counted as (
@@ -89,16 +100,16 @@ order by key
 # Outcomes are kept twice, by record and by trace, because the two are asked for apart.
 _OUTCOMES = """
 with by_record as (
-    select tenant, trace_id, outcome from receipts where outcome in ('verdict', 'unjudged', 'pending')
+    select topic, partition, "offset", outcome from receipts where outcome in ('verdict', 'unjudged', 'pending')
 ), by_trace as (
-    select distinct on (tenant, trace_id, evaluator) tenant, trace_id, outcome from verdicts
-    order by tenant, trace_id, evaluator, judged_at
+    select topic, partition, "offset", outcome from verdicts
 )
 select
-    concat_ws(' ', tenant, trace_id) as key, to_jsonb(by_record) as stored, to_jsonb(by_trace) as counted
+    concat_ws(' ', topic, partition, "offset") as key, to_jsonb(by_record) as stored, to_jsonb(by_trace) as counted
 from by_record
-full join by_trace using (tenant, trace_id)
+full join by_trace using (topic, partition, "offset")
 where by_record.outcome is distinct from by_trace.outcome
+    and (by_trace.outcome is not null or not exists (select from expirations where kind = 'verdicts'))
 order by key
 """
 
@@ -111,7 +122,7 @@ with counted as (
         date_trunc('minute', v.event_time, 'UTC') as minute,
         count(*) as first_total, count(*) filter (where first_label = 'hallucinated') as first_hallucinated
     from verdicts as v
-    join traces using (tenant, trace_id)
+    join traces using (tenant, trace_id, event_time)
     cross join lateral (
         select dimension, {SLICE_VALUE} as value
         from (select distinct dimension from slice_rollups) as watched
@@ -125,6 +136,7 @@ select
 from slice_rollups as stored
 left join counted using (tenant, service, environment, evaluator, judge_version, dimension, value, minute)
 where to_jsonb(stored) is distinct from to_jsonb(counted)
+    and minute >= greatest({_KEPT_VERDICTS}, {_KEPT_PAYLOADS})
 order by key
 """  # noqa: S608 - a constant is put in
 

@@ -1,23 +1,44 @@
 """Revising one verdict after the fact: the row, its receipt, the accounting and the rollup change together.
 
-Locks are taken in the ledger's order (see `statements`): judges, verdict, receipt, intake, rollup.
+Locks are taken in the ledger's order (see `statements`): judges, words, the verdict, its receipt, intake, rollup.
 """
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Double, Numeric, Row, and_, cast, func, literal, select, update
+from sqlalchemy import Connection, Double, Numeric, Row, and_, cast, func, literal, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from monitor.domain.judgement import CouldNotJudge, Judgement, Opinion, Tier
 from monitor.domain.verdict import Assessment, Verdict
-from monitor.storage.rows import OutcomeColumns, judge_row, judgement_columns, microseconds, outcome_columns
-from monitor.storage.tables import intake, judgements, judges, receipts, rollups, verdicts
+from monitor.storage.engine import driver_cursor
+from monitor.storage.receipts import CODES
+from monitor.storage.rows import (
+    OutcomeColumns,
+    choice_words,
+    decided_by,
+    judge_row,
+    judgement_columns,
+    microseconds,
+    outcome_columns,
+    segment_words,
+)
+from monitor.storage.tables import decisions, intake, judgement_rows, judges, rollups, segments, verdict_rows
+from monitor.storage.words import CHOICES, DECISIONS, numbers
 
 # What makes a verdict another verdict. A pool that changes none of it leaves its judgement, and no revision.
-_SUBSTANCE = ("outcome", "label", "probability", "reason", "decided_by")
-_COUNTER_OF = {"verdict": "verdicts", "unjudged": "unjudged"}
+_SUBSTANCE = ("outcome", "hallucinated", "probability", "reason")
+_COUNTER_OF = {"v": "verdicts", "u": "unjudged"}
+
+_SETTLE = text("""
+update receipt_ranges as kept
+set outcomes = overlay(outcomes placing :code from (:offset - first_offset + 1)::integer for 1)
+from topics
+where topics.topic = :topic and kept.topic_id = topics.topic_id and kept.partition = :partition
+    and first_offset > :offset - 2048 and first_offset <= :offset
+    and substr(outcomes, (:offset - first_offset + 1)::integer, 1) = :pending
+""")
 
 
 def revise(
@@ -33,14 +54,34 @@ def revise(
     A trace that has a verdict keeps it when `outcome` is none. One whose verdict is gone (retention) stays gone.
     """
     if judgement is not None:
-        _introduce(connection, judgement)
-    before = connection.execute(select(verdicts).where(_same(verdicts, assessment)).with_for_update()).one_or_none()
+        connection.execute(
+            insert(judges)
+            .values(dict(zip(judges.c.keys(), judge_row(judgement.judge), strict=True)))
+            .on_conflict_do_nothing()
+        )
+    before = connection.execute(_recorded(assessment).with_for_update(of=verdict_rows)).one_or_none()
     if before is None:
         return
     if judgement is not None:
-        _add_judgement(connection, assessment, judgement, at)
+        _add_judgement(connection, before, judgement, at)
     after = _follow(connection, assessment, before=before, outcome=outcome, at=at)
     _count(connection, assessment, before=before, after=after, judgement=judgement)
+
+
+def _recorded(assessment: Assessment) -> Any:
+    """The row, by its whole key: the time finds its partition."""
+    names = ("tenant", "service", "environment", "evaluator", "judge_version")
+    of_segment = [segments.c[name] == word for name, word in zip(names, segment_words(assessment), strict=True)]
+    return (
+        select(verdict_rows, decisions.c.action, decisions.c.reason.label("because"), decisions.c.decided_by)
+        .join(segments, segments.c.segment_id == verdict_rows.c.segment_id)
+        .join(decisions, decisions.c.decision_id == verdict_rows.c.decision_id)
+        .where(*of_segment)
+        .where(
+            verdict_rows.c.trace_id == assessment.trace.trace_id,
+            verdict_rows.c.event_time == assessment.trace.event_time,
+        )
+    )
 
 
 def _follow(
@@ -53,23 +94,25 @@ def _follow(
 ) -> OutcomeColumns | None:
     """Bring the current verdict up to `outcome`; None when it stays as it is."""
     after = outcome_columns(outcome, escalated=False)
-    keeps = before.outcome == "verdict" and after.outcome != "verdict"
-    if keeps or all(getattr(before, name) == getattr(after, name) for name in _SUBSTANCE):
+    said_by = decided_by(outcome)
+    keeps = before.outcome == "v" and after.outcome != "v"
+    same = all(getattr(before, name) == getattr(after, name) for name in _SUBSTANCE)
+    if keeps or (same and tuple(before.decided_by) == said_by):
         return None
-    change = update(verdicts).where(_same(verdicts, assessment))
-    connection.execute(change.values(**_loaded(after), revision=verdicts.c.revision + 1, revised_at=at))
-    if before.outcome == "pending":
+    words = (before.action, before.because, said_by)
+    decision_id = numbers(driver_cursor(connection), DECISIONS, [words])[words]
+    connection.execute(
+        update(verdict_rows)
+        .where(_same(verdict_rows, before))
+        .values(**_loaded(after), decision_id=decision_id, revision=verdict_rows.c.revision + 1, revised_at=at)
+    )
+    if before.outcome == "p":
         _settle(connection, assessment, after.outcome)
     return after
 
 
-def _same(table: Any, assessment: Assessment) -> ColumnElement[bool]:
-    return and_(
-        table.c.tenant == assessment.trace.tenant,
-        table.c.trace_id == assessment.trace.trace_id,
-        table.c.evaluator == assessment.evaluator,
-        table.c.judge_version == assessment.judge_version,
-    )
+def _same(table: Any, row: Row[Any]) -> ColumnElement[bool]:
+    return and_(table.c.verdict_id == row.verdict_id, table.c.event_time == row.event_time)
 
 
 def _loaded(columns: Any) -> dict[str, Any]:
@@ -77,23 +120,23 @@ def _loaded(columns: Any) -> dict[str, Any]:
     values: dict[str, Any] = columns._asdict()
     for name in ("unsupported", "windows"):
         if values.get(name) is not None:
-            values[name] = cast(literal(values[name]), verdicts.c.unsupported.type)
+            values[name] = cast(literal(values[name]), verdict_rows.c.unsupported.type)
+        elif name in values:
+            values[name] = null()  # None would be the JSON value null
     return values
 
 
-def _introduce(connection: Connection, judgement: Judgement) -> None:
-    row = dict(zip(judges.c.keys(), judge_row(judgement.judge), strict=True))
-    connection.execute(insert(judges).values(row).on_conflict_do_nothing())
-
-
-def _add_judgement(connection: Connection, assessment: Assessment, judgement: Judgement, at: datetime) -> None:
-    last = connection.execute(select(func.max(judgements.c.sequence)).where(_same(judgements, assessment))).scalar_one()
+def _add_judgement(connection: Connection, verdict: Row[Any], judgement: Judgement, at: datetime) -> None:
+    words = choice_words(judgement)
+    last = connection.execute(
+        select(func.max(judgement_rows.c.sequence)).where(_same(judgement_rows, verdict))
+    ).scalar_one()
     connection.execute(
-        insert(judgements).values(
-            tenant=assessment.trace.tenant,
-            trace_id=assessment.trace.trace_id,
-            evaluator=assessment.evaluator,
-            judge_version=assessment.judge_version,
+        insert(judgement_rows).values(
+            verdict_id=verdict.verdict_id,
+            event_time=verdict.event_time,
+            segment_id=verdict.segment_id,
+            choice_id=numbers(driver_cursor(connection), CHOICES, [words])[words],
             sequence=0 if last is None else last + 1,
             judged_at=at,
             **_loaded(judgement_columns(judgement)),
@@ -104,14 +147,14 @@ def _add_judgement(connection: Connection, assessment: Assessment, judgement: Ju
 def _settle(connection: Connection, assessment: Assessment, outcome: str) -> None:
     origin = assessment.origin
     settled = connection.execute(
-        update(receipts)
-        .where(
-            receipts.c.topic == origin.log,
-            receipts.c.partition == origin.partition,
-            receipts.c.offset == origin.offset,
-            receipts.c.outcome == "pending",
-        )
-        .values(outcome=outcome)
+        _SETTLE,
+        {
+            "code": outcome,
+            "pending": CODES["pending"],
+            "topic": origin.log,
+            "partition": origin.partition,
+            "offset": origin.offset,
+        },
     )
     counter = intake.c[_COUNTER_OF[outcome]]
     connection.execute(
@@ -132,10 +175,10 @@ def _count(
     change: dict[str, Any] = {}
     if after is not None:
         change |= {
-            "total": (after.label is not None) - (before.label is not None),
-            "hallucinated": (after.label == "hallucinated") - (before.label == "hallucinated"),
-            "unjudged": (after.outcome == "unjudged") - (before.outcome == "unjudged"),
-            "pending": (after.outcome == "pending") - (before.outcome == "pending"),
+            "total": (after.hallucinated is not None) - (before.hallucinated is not None),
+            "hallucinated": bool(after.hallucinated) - bool(before.hallucinated),
+            "unjudged": (after.outcome == "u") - (before.outcome == "u"),
+            "pending": (after.outcome == "p") - (before.outcome == "p"),
             "sum_probability": _exactly(after.probability) - _exactly(before.probability),
         }
     if judgement is not None:
@@ -155,7 +198,7 @@ def _count(
             rollups.c.judge_version == assessment.judge_version,
             rollups.c.minute == func.date_trunc("minute", trace.event_time, "UTC"),
         )
-        .values({name: rollups.c[name] + by for name, by in change.items()})
+        .values({name: rollups.c[name] + by for name, by in change.items()} | {"changed": func.pg_current_xact_id()})
     )
 
 

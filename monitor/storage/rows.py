@@ -1,4 +1,4 @@
-"""From domain objects to rows: plain tuples, in the order of the staging tables' columns.
+"""From domain objects to rows: plain tuples, in the order in which they are copied.
 
 Judges quote hostile text, so every string passes `storable` here, at the last door before Postgres.
 """
@@ -10,52 +10,58 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from monitor.domain.dead_letter import DeadLetter
-from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, Opinion, Tier, UnsupportedSpan, Window
+from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, UnsupportedSpan, Usage, Window
 from monitor.domain.trace import Origin, Trace
-from monitor.domain.verdict import Action, Assessment, Verdict
+from monitor.domain.verdict import Assessment, Label, Verdict
 from monitor.storage.engine import LedgerRefused
 from monitor.wire import encode_assessment
 
 Row = tuple[Any, ...]
 
+# One encoder for all: making one a value takes as long as encoding it.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_NO_USAGE = Usage()
 _SPAN_FIELDS = tuple(field.name for field in fields(UnsupportedSpan))
 
 
 class JudgementColumns(NamedTuple):
-    """What `judgements` says about one judge's word."""
+    """What `judgement_rows` says about one judge's word; who spoke, and why it was asked, are a row of `choices`.
 
-    judge: str
+    What is usual (no tokens, no cost, asked with certainty) is absent.
+    """
+
     raw_score: float | None
     probability: float | None
     reason: str | None
     detail: str | None
     reasoning: str | None
-    unsupported: str
+    unsupported: str | None
     latency_us: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float
-    inclusion_probability: float
-    chosen_because: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+    inclusion_probability: float | None
     windows: str | None
 
 
 class OutcomeColumns(NamedTuple):
-    """What `verdicts` says about how a trace stands."""
+    """What `verdict_rows` says about how a trace stands: `outcome` is v(erdict), u(njudged) or p(ending)."""
 
     outcome: str
-    label: str | None
+    hallucinated: bool | None
     probability: float | None
     reason: str | None
     detail: str | None
     reasoning: str | None
-    unsupported: str
-    decided_by: list[str]
+    unsupported: str | None
 
 
 def storable(text: str) -> str:
     """The same text without NUL and lone surrogates, which Postgres stores nowhere; as many characters."""
-    text = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    if "\x00" in text:
+        text = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -70,11 +76,11 @@ def storable_json(value: Any) -> str:
         LedgerRefused: it holds NaN or an infinity.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
     except ValueError as error:
         raise LedgerRefused(f"not JSON: {error}") from error
     if "\\u0000" in text:
-        text = json.dumps(_without_nul(value), ensure_ascii=False, separators=(",", ":"))
+        text = _ENCODER.encode(_without_nul(value))
     return storable(text)
 
 
@@ -90,6 +96,10 @@ def _without_nul(value: Any) -> Any:
 
 def _optional(text: str | None) -> str | None:
     return None if text is None else storable(text)
+
+
+def _unless_one(probability: float) -> float | None:
+    return None if probability == 1 else probability  # certain is the rule, and what is absent takes no room
 
 
 def microseconds(judgement: Judgement) -> int:
@@ -108,12 +118,13 @@ def position(origin: Origin) -> Row:
     return origin.log, origin.partition, origin.offset
 
 
-def payload(trace: Trace) -> Row:
-    """The payload columns of `traces`."""
+def payload_row(trace: Trace) -> Row:
+    """A row of `payloads`."""
     documents = [
         {"id": doc.id, "text": doc.text, "score": doc.score, "metadata": dict(doc.metadata)} for doc in trace.documents
     ]
     return (
+        *(trace.event_time, trace.tenant, trace.trace_id, trace.service, trace.environment),
         storable(trace.question),
         storable_json(documents),
         storable(trace.answer),
@@ -125,9 +136,10 @@ def payload(trace: Trace) -> Row:
     )
 
 
-def spans(unsupported: Iterable[UnsupportedSpan]) -> str:
-    """Unsupported spans as JSON."""
-    return storable_json([{name: getattr(span, name) for name in _SPAN_FIELDS} for span in unsupported])
+def spans(unsupported: Iterable[UnsupportedSpan]) -> str | None:
+    """Unsupported spans as JSON; None where there are none."""
+    found = [{name: getattr(span, name) for name in _SPAN_FIELDS} for span in unsupported]
+    return storable_json(found) if found else None
 
 
 def _windows(windows: Iterable[Window]) -> str:
@@ -141,79 +153,110 @@ def _windows(windows: Iterable[Window]) -> str:
 
 
 def judgement_columns(judgement: Judgement) -> JudgementColumns:
-    """One judge's word; the judge itself is a row of `judges`."""
+    """One judge's word."""
     result = judgement.result
-    opinion = result if isinstance(result, Opinion) else None
-    failure = result if isinstance(result, CouldNotJudge) else None
+    if isinstance(result, CouldNotJudge):
+        score, reason, detail = None, result.reason.value, storable(result.detail)
+        reasoning, unsupported, windows, usage = None, None, None, _NO_USAGE
+    else:
+        score, reason, detail = result.raw_score, None, None
+        reasoning, unsupported, usage = _optional(result.reasoning), spans(result.unsupported), result.usage
+        windows = _windows(result.windows) if result.windows else None
     return JudgementColumns(
-        judge=judge_version(judgement.judge),
-        raw_score=opinion.raw_score if opinion else None,
+        raw_score=score,
         probability=judgement.probability,
-        reason=failure.reason.value if failure else None,
-        detail=storable(failure.detail) if failure else None,
-        reasoning=_optional(opinion.reasoning) if opinion else None,
-        unsupported=spans(opinion.unsupported if opinion else ()),
+        reason=reason,
+        detail=detail,
+        reasoning=reasoning,
+        unsupported=unsupported,
         latency_us=microseconds(judgement),
-        prompt_tokens=opinion.usage.prompt_tokens if opinion else 0,
-        completion_tokens=opinion.usage.completion_tokens if opinion else 0,
-        cost_usd=opinion.usage.cost_usd if opinion else 0.0,
-        inclusion_probability=judgement.inclusion_probability,
-        chosen_because=storable(judgement.chosen_because),
-        windows=_windows(opinion.windows) if opinion and opinion.windows else None,
+        prompt_tokens=usage.prompt_tokens or None,
+        completion_tokens=usage.completion_tokens or None,
+        cost_usd=usage.cost_usd or None,
+        inclusion_probability=_unless_one(judgement.inclusion_probability),
+        windows=windows,
     )
 
 
+def choice_words(judgement: Judgement) -> tuple[str, str]:
+    """A row of `choices`, without its number."""
+    return judge_version(judgement.judge), storable(judgement.chosen_because)
+
+
 def outcome_columns(outcome: Verdict | CouldNotJudge, *, escalated: bool) -> OutcomeColumns:
-    """How a trace stands: judged, or not and why; `pending` as long as the pool may still judge it."""
+    """How a trace stands: judged, or not and why; pending as long as the pool may still judge it."""
     if isinstance(outcome, CouldNotJudge):
         return OutcomeColumns(
-            outcome="pending" if escalated else "unjudged",
-            label=None,
+            outcome="p" if escalated else "u",
+            hallucinated=None,
             probability=None,
             reason=outcome.reason.value,
             detail=storable(outcome.detail),
             reasoning=None,
-            unsupported="[]",
-            decided_by=[],
+            unsupported=None,
         )
     return OutcomeColumns(
-        outcome="verdict",
-        label=outcome.label.value,
+        outcome="v",
+        hallucinated=outcome.label is Label.HALLUCINATED,
         probability=outcome.probability,
         reason=None,
         detail=None,
         reasoning=_optional(outcome.reasoning),
         unsupported=spans(outcome.unsupported),
-        decided_by=list(outcome.decided_by),
     )
 
 
-def assessment_row(number: int, assessment: Assessment) -> Row:
-    """A row of `stage_assessments`."""
-    trace, decision = assessment.trace, assessment.decision
-    escalated = decision.action is Action.ESCALATE
-    pool = [judgement for judgement in assessment.judgements if judgement.judge.tier is Tier.POOL]
-    local = [judgement for judgement in assessment.judgements if judgement.judge.tier is not Tier.POOL]
+def decided_by(outcome: Verdict | CouldNotJudge) -> tuple[str, ...]:
+    """The judges whose word carried weight."""
+    return tuple(outcome.decided_by) if isinstance(outcome, Verdict) else ()
+
+
+def segment_words(assessment: Assessment) -> tuple[str, str, str, str, str]:
+    """A row of `segments`, without its number."""
+    trace = assessment.trace
+    return trace.tenant, trace.service, trace.environment, assessment.evaluator, assessment.judge_version
+
+
+def decision_words(assessment: Assessment) -> tuple[str, str, tuple[str, ...]]:
+    """A row of `decisions`, without its number."""
+    decision = assessment.decision
+    return decision.action.value, storable(decision.reason), decided_by(assessment.outcome)
+
+
+def verdict_row(assessment: Assessment, outcome: OutcomeColumns, ids: tuple[int, int, int, int]) -> Row:
+    """A row of `verdict_rows`, in the order of `COPY_VERDICTS`; ids of verdict, segment, decision and topic."""
+    verdict_id, segment_id, decision_id, topic_id = ids
+    trace, origin = assessment.trace, assessment.origin
     return (
-        number,
-        *position(assessment.origin),
-        *(trace.tenant, trace.trace_id, assessment.evaluator, assessment.judge_version),
-        *(trace.service, trace.environment, trace.event_time, assessment.judged_at),
-        *payload(trace),
-        *outcome_columns(assessment.outcome, escalated=escalated),
-        *(decision.action.value, storable(decision.reason), decision.inclusion_probability),
-        *(trace.sampling_probability, decision.priority),
-        storable(encode_assessment(assessment).decode()) if escalated else None,
-        sum(isinstance(judgement.result, Opinion) for judgement in pool),
-        sum(map(microseconds, local)),
-        sum(map(microseconds, pool)),
+        *(verdict_id, trace.event_time, assessment.judged_at, origin.offset),
+        *(outcome.probability, outcome.probability, assessment.decision.inclusion_probability),
+        _unless_one(trace.sampling_probability),
+        *(segment_id, decision_id, topic_id, origin.partition),
+        *(outcome.outcome, outcome.hallucinated, outcome.hallucinated, trace.trace_id),
+        *(outcome.reason, outcome.detail, outcome.reasoning, outcome.unsupported),
     )
 
 
-def judgement_rows(number: int, assessment: Assessment) -> Iterable[Row]:
-    """Rows of `stage_judgements`, in the order in which the judges spoke."""
-    for sequence, judgement in enumerate(assessment.judgements):
-        yield number, sequence, *judgement_columns(judgement)
+def judgement_row(assessment: Assessment, judgement: Judgement, ids: tuple[int, int, int], sequence: int) -> Row:
+    """A row of `judgement_rows`, in the order of `COPY_JUDGEMENTS`; ids of verdict, segment and choice."""
+    verdict_id, segment_id, choice_id = ids
+    said = judgement_columns(judgement)
+    return (
+        *(verdict_id, assessment.trace.event_time, assessment.judged_at, said.raw_score, said.probability),
+        *(said.latency_us, said.cost_usd, said.inclusion_probability, segment_id, choice_id),
+        *(said.prompt_tokens, said.completion_tokens, sequence),
+        *(said.reason, said.detail, said.reasoning, said.unsupported, said.windows),
+    )
+
+
+def escalation_row(assessment: Assessment) -> Row:
+    """A row of `escalations`, in the order of `COPY_ESCALATIONS`."""
+    trace, decision = assessment.trace, assessment.decision
+    return (
+        *(trace.tenant, trace.trace_id, assessment.evaluator, assessment.judge_version),
+        storable(encode_assessment(assessment).decode()),
+        *(storable(decision.reason), decision.priority),
+    )
 
 
 def judge_row(judge: JudgeIdentity) -> Row:
@@ -230,7 +273,7 @@ def judge_row(judge: JudgeIdentity) -> Row:
 
 
 def dead_letter_row(letter: DeadLetter) -> Row:
-    """A row of `stage_dead_letters`."""
+    """A row of `dead_letters`."""
     return (
         *position(letter.origin),
         letter.reason.value,

@@ -191,7 +191,7 @@ def in_slice(part: Slice) -> ColumnElement[bool]:
     marked = columns.get(part.dimension, traces.c.tags.op("->>")(part.dimension))
     return (
         select(literal(True))
-        .where(traces.c.tenant == verdicts.c.tenant, traces.c.trace_id == verdicts.c.trace_id)
+        .where(*[traces.c[name] == verdicts.c[name] for name in ("tenant", "trace_id", "event_time")])
         .where(func.left(marked, 200) == part.value)
         .exists()
     )

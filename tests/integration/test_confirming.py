@@ -18,7 +18,7 @@ from monitor.storage.escalations import Escalation, EscalationQueue
 from monitor.storage.ledger import Ledger
 from monitor.storage.rates import count_rates
 from monitor.storage.recount import recount
-from monitor.storage.tables import alert_transitions, confirmation_samples, escalations, outbox, traces
+from monitor.storage.tables import alert_transitions, confirmation_samples, escalations, outbox, payloads
 from tests.examples.assessments import NOON, POOL, assessment, judgement, verdict
 from tests.integration.test_alerting import DRIFT, QUIET_THEN_RISE, clock, verdicts
 from tests.support.heard import Heard
@@ -144,8 +144,8 @@ def test_what_the_pool_has_judged_or_was_to_judge_is_not_asked_twice(engine: Eng
 def test_a_trace_whose_text_is_gone_is_no_obstacle(engine: Engine, ledger: Ledger) -> None:
     ledger.record(verdicts(*QUIET_THEN_RISE))
     with transaction(engine) as connection:
-        connection.execute(update(traces).values(answer="", documents=[]).where(traces.c.trace_id.like("%7")))
-        connection.execute(traces.delete().where(traces.c.trace_id.like("%3")))
+        connection.execute(update(payloads).values(answer="", documents=[]).where(payloads.c.trace_id.like("%7")))
+        connection.execute(payloads.delete().where(payloads.c.trace_id.like("%3")))
     watch = DriftWatch(engine, SETTINGS, Heard().telemetry, alerts=AlertSettings(), clock=clock, pool=True)
     watch.step()
     answered = answer(engine, lambda _: True)

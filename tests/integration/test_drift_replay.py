@@ -29,8 +29,8 @@ SETTINGS = DriftSettings(
     dimensions=("prompt_version",),
     watched_slices=3,
 )
-TABLES = "verdicts, judgements, traces, receipts, intake, rollups, segment_hours, drift_states, alerts, escalations"
-TABLES += ", slice_rollups, slice_states"
+TABLES = "verdict_rows, judgement_rows, payloads, receipt_ranges, duplicates, intake, rollups, segment_hours"
+TABLES += ", drift_states, alerts, escalations, slice_rollups, slice_states"
 
 
 def recorded() -> list[Assessment]:

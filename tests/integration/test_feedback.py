@@ -132,7 +132,7 @@ def test_an_opentelemetry_id_still_joins_when_the_answers_text_is_gone(
     ledger.record([assessment(0, trace_id="req-1", otel_trace_id=OTEL)])
     book.record([feedback("late", otel_trace_id=OTEL, **DOWN)])
     with transaction(engine) as connection:
-        connection.execute(text("delete from traces"))
+        connection.execute(text("delete from payloads"))
     assert joined(engine) == {"late": [("otel_trace_id", "req-1", "faithful")]}
 
 

@@ -44,13 +44,16 @@ def rows(engine: Engine, table: Any) -> list[dict[str, Any]]:
 
 
 def contents(engine: Engine) -> dict[str, list[str]]:
-    """All tables, in no order; ids and times that the database itself gives are left out."""
-    given = {"id", "created_at", "available_at", "updated_at", "arrived_at"}
+    """All tables, in no order, the history as it is read; numbers and times that the database gives are left out."""
+    given = {"id", "created_at", "available_at", "updated_at", "arrived_at", "changed", "verdict_id", "segment_id"}
+    numbered = {"segments", "decisions", "choices", "topics", "verdict_rows", "judgement_rows", "payloads"}
+    ranges = {"receipt_ranges", "duplicates"}
+    tables = [table for table in metadata.sorted_tables if table.name not in numbered | ranges]
     return {
         table.name: sorted(
             repr({name: value for name, value in row.items() if name not in given}) for row in rows(engine, table)
         )
-        for table in metadata.sorted_tables
+        for table in [*tables, verdicts, judgements, traces, receipts]
     }
 
 
@@ -67,7 +70,7 @@ def test_a_verdict_is_kept_with_all_that_led_to_it(engine: Engine, ledger: Ledge
     said = assessment(3, probability=0.75, end=10)
     assert ledger.record([said]) == RecordReport(verdicts=1)
     [row] = rows(engine, verdicts)
-    assert row == {
+    assert {name: value for name, value in row.items() if name not in {"verdict_id", "segment_id"}} == {
         "tenant": "city",
         "trace_id": "t-0-3",
         "evaluator": "faithfulness",
@@ -94,6 +97,10 @@ def test_a_verdict_is_kept_with_all_that_led_to_it(engine: Engine, ledger: Ledge
         "decision_reason": "sure",
         "inclusion_probability": 0.02,
         "sampling_probability": 1.0,
+        "topic": said.origin.log,
+        "partition": 0,
+        "offset": 3,
+        "replay_id": None,
     }
     [payload] = rows(engine, traces)
     assert payload["documents"] == [

@@ -1,6 +1,7 @@
 """Migrations on a real Postgres: they make the tables that the code expects, once, whoever else is at it."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,7 +50,9 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
 def test_the_migrations_make_the_tables_that_the_code_expects(postgres_url: str) -> None:
     engine = create_ledger_engine(PostgresSettings(url=SecretStr(postgres_url)))
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        # A day's partition is no table of its own.
+        named = {"include_name": lambda name, kind, _: kind != "table" or not re.search(r"_(before|\d{8})$", name)}
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True, **named})
         assert compare_metadata(context, metadata) == []
     engine.dispose()
 
@@ -139,9 +142,9 @@ def test_a_postgres_that_is_away_is_unavailable() -> None:
 def test_the_tables_hold_what_the_code_promises(postgres_url: str) -> None:
     with (
         psycopg.connect(postgres_url) as connection,
-        pytest.raises(errors.CheckViolation, match="ck_receipts_outcome"),
+        pytest.raises(errors.CheckViolation, match="ck_receipt_ranges_outcomes"),
     ):
-        connection.execute("insert into receipts values ('t', 0, 0, 'forgotten', null, null)")
+        connection.execute("insert into receipt_ranges values (1, 0, 0, 'f')")
 
 
 def test_the_command_migrates_and_says_so(empty_database: Databases, cli: Callable[..., tuple[int, str, str]]) -> None:

@@ -365,7 +365,7 @@ def test_one_probability_for_all_leaves_every_rate_as_it_is(
 ) -> None:
     (whole,) = found(engine)
     with transaction(engine) as connection:
-        connection.execute(text("update verdicts set sampling_probability = 0.1"))
+        connection.execute(text("update verdict_rows set sampling_probability = 0.1"))
     (thinned,) = found(engine)
     assert flat(thinned) == pytest.approx(flat(whole))
     assert thinned.estimated_verdicts == pytest.approx(10 * whole.verdicts)

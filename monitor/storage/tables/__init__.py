@@ -1,8 +1,10 @@
 """The ledger's tables, as the code sees them. `migrations/` creates them; a test holds the two together.
 
 Identity runs through all of them: `(tenant, trace_id)` is a trace, with `evaluator` and `judge_version` (that of
-the whole cascade) one verdict. There are no foreign keys between the high-volume tables: each kind of row has a
-retention of its own, and every batch is written by one transaction that knows all of them.
+the whole cascade) one verdict. What is written in bulk (`verdict_rows`, `judgement_rows`, `payloads`) has a partition
+a day and numbers for words; it is read through views (`verdicts`, `judgements`, `traces`, `receipts`). There are no
+foreign keys between the high-volume tables: each kind of row has a retention of its own, and every batch is written
+by one transaction that knows all of them.
 """
 
 from monitor.storage.tables.alerting import (
@@ -19,31 +21,43 @@ from monitor.storage.tables.alerting import (
 from monitor.storage.tables.columns import in_seconds, metadata
 from monitor.storage.tables.feedback import feedback, otel_traces
 from monitor.storage.tables.history import (
+    choices,
     dead_letters,
+    decisions,
+    duplicates,
+    expirations,
     intake,
-    judgements,
+    judgement_rows,
     judges,
-    receipts,
+    payloads,
+    receipt_ranges,
     rollups,
     segment_hours,
+    segments,
     slice_rollups,
-    traces,
-    verdicts,
+    topics,
+    verdict_rows,
 )
 from monitor.storage.tables.labelling import label_draws, label_tasks, labels
 from monitor.storage.tables.pool import escalations, pool_spend
+from monitor.storage.tables.reading import judgements, receipts, traces, verdicts
 
 __all__ = [
     "UNSETTLED",
     "alert_transitions",
     "alerts",
+    "choices",
     "confirmation_samples",
     "dead_letters",
+    "decisions",
     "drift_states",
+    "duplicates",
     "escalations",
+    "expirations",
     "feedback",
     "in_seconds",
     "intake",
+    "judgement_rows",
     "judgements",
     "judges",
     "label_draws",
@@ -52,14 +66,19 @@ __all__ = [
     "metadata",
     "otel_traces",
     "outbox",
+    "payloads",
     "pool_spend",
+    "receipt_ranges",
     "receipts",
     "rollups",
     "segment_hours",
+    "segments",
     "silences",
     "slice_rollups",
     "slice_states",
     "subscriptions",
+    "topics",
     "traces",
+    "verdict_rows",
     "verdicts",
 ]

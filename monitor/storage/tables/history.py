@@ -1,11 +1,18 @@
-"""What was judged, and what became of every record."""
+"""What was judged, and what became of every record: a partition a day, and words that repeat by number.
+
+To be written. What is read are the views of `reading`, which put the words back.
+"""
+
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
     Double,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -13,19 +20,84 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.types import UserDefinedType
 
 from monitor.storage.tables.columns import UPDATED_IN_PLACE, counter, key, metadata, moment, one_of, position, share
 
-traces = Table(
-    "traces",
+SEGMENT_WORDS = ("tenant", "service", "environment", "evaluator", "judge_version")
+
+
+class XID8(UserDefinedType[str]):
+    """Postgres's 64-bit transaction id, as text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Its name."""
+        return "xid8"
+
+
+# So that tables with such a column can be read from a database's catalogue.
+ischema_names["xid8"] = XID8
+
+
+def number(name: str) -> Column[Any]:
+    """The number that a dictionary gives to its words."""
+    return Column(name, Integer, Identity(), primary_key=True)
+
+
+segments = Table(
+    "segments",
     metadata,
-    *key("tenant", "trace_id"),
+    number("segment_id"),
+    *[Column(name, Text, nullable=False) for name in SEGMENT_WORDS],
+    UniqueConstraint(*SEGMENT_WORDS),
+    comment="What verdicts are kept for, by number: a segment under one evaluator and judge version.",
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    number("decision_id"),
+    Column("action", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("decided_by", ARRAY(Text), nullable=False),
+    UniqueConstraint("action", "reason", "decided_by"),
+    comment="What a policy decided, why, and which judges carried weight, by number.",
+)
+
+choices = Table(
+    "choices",
+    metadata,
+    number("choice_id"),
+    Column("judge", Text, nullable=False),
+    Column("chosen_because", Text, nullable=False),
+    UniqueConstraint("judge", "chosen_because"),
+    comment="A judge, and why it was asked, by number.",
+)
+
+topics = Table(
+    "topics",
+    metadata,
+    number("topic_id"),
+    Column("topic", Text, nullable=False),
+    UniqueConstraint("topic"),
+    comment="Lives of topics, by number.",
+)
+
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("trace_id", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("event_time", DateTime(timezone=True), primary_key=True),
     Column("service", Text, nullable=False),
     Column("environment", Text, nullable=False),
-    moment("event_time"),
     Column("question", Text, nullable=False),
     Column("documents", JSONB, nullable=False),
     Column("answer", Text, nullable=False),
@@ -35,49 +107,44 @@ traces = Table(
     Column("otel_trace_id", Text),
     Column("otel_span_id", Text),
     comment="What was judged: the payload, apart from the verdicts because it is kept for a shorter time.",
+    postgresql_partition_by="range (event_time)",
 )
 
-verdicts = Table(
-    "verdicts",
+verdict_rows = Table(
+    "verdict_rows",
     metadata,
-    *key("tenant", "trace_id", "evaluator", "judge_version"),
-    Column("service", Text, nullable=False),
-    Column("environment", Text, nullable=False),
-    moment("event_time"),
+    Column("verdict_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_time", DateTime(timezone=True), primary_key=True),
     moment("judged_at"),
-    Column("outcome", Text, nullable=False),
-    Column("label", Text),
+    Column("offset", BigInteger, nullable=False),
     Column("probability", Double),
-    Column("reason", Text),
-    Column("detail", Text),
-    Column("first_label", Text),
     Column("first_probability", Double),
-    Column("revision", Integer, nullable=False, server_default=text("0")),
-    moment("revised_at", nullable=True),
-    Column("reasoning", Text),
-    Column("unsupported", JSONB, nullable=False),
-    Column("decided_by", ARRAY(Text), nullable=False),
-    Column("action", Text, nullable=False),
-    Column("decision_reason", Text, nullable=False),
     Column("inclusion_probability", Double, nullable=False),
-    Column(
-        "sampling_probability",
-        Double,
-        nullable=False,
-        server_default=text("1"),
-        comment="With which the trace was kept before it was judged: it stands for as many as the inverse says.",
-    ),
-    one_of("outcome", ("verdict", "unjudged", "pending"), "outcome"),
-    one_of("label", ("faithful", "hallucinated"), "label"),
-    one_of("first_label", ("faithful", "hallucinated"), "first_label"),
-    CheckConstraint("(outcome = 'verdict') = (label is not null and probability is not null)", name="has_label"),
-    CheckConstraint("(outcome = 'verdict') = (reason is null)", name="has_reason"),
+    Column("sampling_probability", Double),
+    moment("revised_at", nullable=True),
+    Column("replay_id", BigInteger),
+    *[Column(name, Integer, nullable=False) for name in ("segment_id", "decision_id", "topic_id", "partition")],
+    Column("revision", SmallInteger, nullable=False, server_default=text("0")),
+    Column("outcome", Text, nullable=False),
+    Column("hallucinated", Boolean),
+    Column("first_hallucinated", Boolean),
+    Column("trace_id", Text, nullable=False),
+    *[Column(name, Text) for name in ("reason", "detail", "reasoning")],
+    Column("unsupported", JSONB),
+    UniqueConstraint("trace_id", "segment_id", "event_time"),
+    one_of("outcome", ("v", "u", "p"), "outcome"),
+    CheckConstraint("(outcome = 'v') = (hallucinated is not null and probability is not null)", name="has_label"),
+    CheckConstraint("(outcome = 'v') = (reason is null)", name="has_reason"),
     share("probability"),
     share("first_probability"),
     share("inclusion_probability"),
     CheckConstraint("sampling_probability > 0 and sampling_probability <= 1", name="sampling_probability"),
-    Index("ix_verdicts_event_time", "event_time", postgresql_using="brin"),
-    comment="One row a judged trace. first_* is the local cascade's word and never changes; the rest is current.",
+    Index(
+        "ix_verdict_rows_event_time", "event_time", postgresql_using="brin", postgresql_with={"pages_per_range": "16"}
+    ),
+    comment="One row a judged trace. first_* is the local cascade's word and never changes; the rest is current."
+    " No sampling probability is 1.",
+    postgresql_partition_by="range (event_time)",
 )
 
 judges = Table(
@@ -93,41 +160,65 @@ judges = Table(
     comment="Who judged, exactly; `judge` is the version that stands for all the other columns.",
 )
 
-judgements = Table(
-    "judgements",
+judgement_rows = Table(
+    "judgement_rows",
     metadata,
-    *key("tenant", "trace_id", "evaluator", "judge_version"),
+    Column("verdict_id", BigInteger, primary_key=True, autoincrement=False),
     Column("sequence", SmallInteger, primary_key=True, autoincrement=False),
-    Column("judge", Text, nullable=False),
+    Column("event_time", DateTime(timezone=True), primary_key=True),
     moment("judged_at"),
     Column("raw_score", Double),
     Column("probability", Double),
-    Column("reason", Text),
-    Column("detail", Text),
-    Column("reasoning", Text),
-    Column("unsupported", JSONB, nullable=False),
     Column("latency_us", BigInteger, nullable=False),
-    Column("prompt_tokens", Integer, nullable=False),
-    Column("completion_tokens", Integer, nullable=False),
-    Column("cost_usd", Double, nullable=False),
-    Column("inclusion_probability", Double, nullable=False),
-    Column("chosen_because", Text, nullable=False),
+    Column("cost_usd", Double),
+    Column("inclusion_probability", Double),
+    *[Column(name, Integer, nullable=False) for name in ("segment_id", "choice_id")],
+    *[Column(name, Integer) for name in ("prompt_tokens", "completion_tokens")],
+    *[Column(name, Text) for name in ("reason", "detail", "reasoning")],
+    Column("unsupported", JSONB),
     Column("windows", JSONB),
     CheckConstraint("(raw_score is null) = (reason is not null)", name="scored_or_not"),
     share("probability"),
     share("inclusion_probability"),
-    comment="One row a judge's word, in the order in which they spoke; reason says why there is no score.",
+    comment="One row a judge's word, in the order in which they spoke; reason says why there is no score."
+    " No inclusion probability is 1, no cost and no tokens are 0.",
+    postgresql_partition_by="range (event_time)",
 )
 
-receipts = Table(
-    "receipts",
+receipt_ranges = Table(
+    "receipt_ranges",
     metadata,
-    *position(primary_key=True),
-    Column("outcome", Text, nullable=False),
-    Column("tenant", Text),
-    Column("trace_id", Text),
-    one_of("outcome", ("verdict", "unjudged", "pending", "dead_letter", "duplicate"), "outcome"),
-    comment="One row a consumed record of the traces topic: what became of it.",
+    *[
+        Column(name, kind, primary_key=True, autoincrement=False)
+        for name, kind in (("topic_id", Integer), ("partition", Integer), ("first_offset", BigInteger))
+    ],
+    Column("outcomes", Text, nullable=False),
+    CheckConstraint("outcomes ~ '^[vupdx][vupdx-]*$' and length(outcomes) <= 2048", name="outcomes"),
+    comment="What became of consumed records, a character an offset: verdict, unjudged, pending, dead letter,"
+    " x: duplicate, -: not here.",
+)
+
+duplicates = Table(
+    "duplicates",
+    metadata,
+    *[
+        Column(name, kind, primary_key=True, autoincrement=False)
+        for name, kind in (("topic_id", Integer), ("partition", Integer), ("offset", BigInteger))
+    ],
+    Column("tenant", Text, nullable=False),
+    Column("trace_id", Text, nullable=False),
+    Index(None, "tenant", "trace_id"),
+    comment="Records with the id of a trace that had been taken in.",
+)
+
+expirations = Table(
+    "expirations",
+    metadata,
+    *key("kind", "tenant"),
+    moment("before"),
+    one_of("kind", ("payloads", "verdicts"), "kind"),
+    comment="Up to which event time retention has taken rows away; the tenant * stands for all that have no row of"
+    " their own.",
 )
 
 intake = Table(
@@ -197,6 +288,8 @@ rollups = Table(
     moment("last_event_time"),
     Column("folded_total", BigInteger),
     Column("folded_hallucinated", BigInteger),
+    Column("changed", XID8, nullable=False, server_default=text("pg_current_xact_id()")),
+    Index(None, "minute"),
     Index(
         "ix_rollups_unfolded",
         *("tenant", "service", "environment", "evaluator", "judge_version", "minute"),

@@ -1,0 +1,143 @@
+"""What a batch adds to the counters: summed here, so that Postgres touches each row of them once.
+
+Probabilities are summed as decimals of 15 digits, as Postgres casts them to numeric: a recount in SQL comes to the
+same digits in any order.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Context, Decimal
+from typing import Final, NamedTuple
+
+from monitor.domain.judgement import Opinion, Tier
+from monitor.domain.verdict import Action, Assessment
+from monitor.storage.rows import OutcomeColumns, microseconds, storable
+
+# No sum of a batch's probabilities is rounded: 15 digits each, and six more for how many there are.
+_EXACT: Final = Context(prec=60)
+_MOST_VALUE = 200
+
+
+class RollupKey(NamedTuple):
+    """A row of `rollups`, and a probability of sampling: counts of one are weighed alike."""
+
+    segment_id: int
+    minute: datetime
+    sampling_probability: float
+
+
+class SliceKey(NamedTuple):
+    """A row of `slice_rollups`."""
+
+    segment_id: int
+    dimension: str
+    value: str
+    minute: datetime
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """Counts of traces with one key, as `rollups` names them."""
+
+    traces: int = 0
+    total: int = 0
+    hallucinated: int = 0
+    unjudged: int = 0
+    pending: int = 0
+    first_total: int = 0
+    first_hallucinated: int = 0
+    escalated: int = 0
+    pool_judged: int = 0
+    sum_probability: Decimal = Decimal(0)
+    local_latency_us: int = 0
+    pool_latency_us: int = 0
+    last_event_time: datetime | None = None
+
+    def add(self, said: Assessment, outcome: OutcomeColumns, *, first: bool) -> None:
+        """Count one trace; `first` says whether detectors watch its verdict."""
+        self.traces += 1
+        self.escalated += said.decision.action is Action.ESCALATE
+        if outcome.probability is not None and outcome.hallucinated is not None:
+            self.total += 1
+            self.hallucinated += outcome.hallucinated
+            self.first_total += first
+            self.first_hallucinated += first and outcome.hallucinated
+            self.sum_probability = _EXACT.add(self.sum_probability, Decimal(f"{outcome.probability:.15g}"))
+        else:
+            self.unjudged += outcome.outcome == "u"
+            self.pending += outcome.outcome == "p"
+        for judgement in said.judgements:
+            if judgement.judge.tier is Tier.POOL:
+                self.pool_latency_us += microseconds(judgement)
+                self.pool_judged += isinstance(judgement.result, Opinion)
+            else:
+                self.local_latency_us += microseconds(judgement)
+        newest = self.last_event_time
+        self.last_event_time = said.trace.event_time if newest is None else max(newest, said.trace.event_time)
+
+
+@dataclass(kw_only=True, slots=True)
+class Tallies:
+    """All counters of a batch.
+
+    Attributes:
+        dimensions: by which first verdicts are counted besides: `generator_model`, `prompt_version`, or a tag's name.
+        slices: first verdicts, and hallucinated ones among them.
+        hours: of segments that had a first verdict.
+    """
+
+    dimensions: Sequence[str]
+    rollups: dict[RollupKey, Tally] = field(default_factory=dict)
+    slices: Counter[tuple[SliceKey, bool]] = field(default_factory=Counter)
+    hours: set[tuple[int, datetime]] = field(default_factory=set)
+
+    def add(self, segment_id: int, said: Assessment, outcome: OutcomeColumns, *, watched: bool = True) -> None:
+        """Count one trace; `watched` is false for what no detector is to see."""
+        minute = said.trace.event_time.replace(second=0, microsecond=0)
+        key = RollupKey(segment_id, minute, said.trace.sampling_probability)
+        tally = self.rollups.get(key)
+        if tally is None:
+            tally = self.rollups[key] = Tally()
+        tally.add(said, outcome, first=watched)
+        if outcome.hallucinated is None or not watched:
+            return
+        self.hours.add((segment_id, minute.replace(minute=0)))
+        for dimension in self.dimensions:
+            if value := _value(said, dimension):
+                self.slices[SliceKey(segment_id, dimension, value, minute), outcome.hallucinated] += 1
+
+    def rollup_columns(self) -> list[list[object]]:
+        """As arrays, in the order of `UPSERT_ROLLUPS`."""
+        return _columns((*key, *_values(tally)) for key, tally in self.rollups.items())
+
+    def slice_columns(self) -> list[list[object]]:
+        """As arrays, in the order of `UPSERT_SLICES`."""
+        keys = {key for key, _ in self.slices}
+        return _columns(
+            (*key, self.slices[key, False] + self.slices[key, True], self.slices[key, True]) for key in keys
+        )
+
+    def hour_columns(self) -> list[list[object]]:
+        """As arrays, in the order of `INSERT_SEGMENT_HOURS`."""
+        return _columns(self.hours)
+
+
+def _value(said: Assessment, dimension: str) -> str:
+    trace = said.trace
+    if dimension == "generator_model":
+        value = trace.generator_model
+    elif dimension == "prompt_version":
+        value = trace.prompt_version
+    else:
+        value = trace.tags.get(dimension)
+    return storable(value or "")[:_MOST_VALUE]
+
+
+def _values(tally: Tally) -> tuple[object, ...]:
+    return tuple(getattr(tally, name) for name in Tally.__slots__)
+
+
+def _columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]
