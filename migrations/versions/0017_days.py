@@ -163,6 +163,21 @@ create table duplicates (
 );
 create index ix_duplicates_tenant_trace_id on duplicates (tenant, trace_id);
 comment on table duplicates is 'Records with the id of a trace that had been taken in.';
+create table cost_rollups (
+    tenant text not null, service text not null, environment text not null,
+    evaluator text not null, judge_version text not null, judge text not null,
+    hour timestamptz not null,
+    judgements bigint not null default 0,
+    not_judged bigint not null default 0,
+    prompt_tokens bigint not null default 0,
+    completion_tokens bigint not null default 0,
+    nano_usd bigint not null default 0,
+    latency_us bigint not null default 0,
+    constraint pk_cost_rollups primary key (tenant, service, environment, evaluator, judge_version, judge, hour)
+) with (fillfactor = 70);
+create index ix_cost_rollups_hour on cost_rollups (hour);
+comment on table cost_rollups is
+    'What each judge cost, an hour of event time and segment. Always equal to a recount of judgements.';
 create table expirations (
     kind text not null,
     tenant text not null,
@@ -354,6 +369,17 @@ from (
 ) as said
 join topics using (topic)
 group by topic_id, partition, run, piece;
+insert into cost_rollups (
+    tenant, service, environment, evaluator, judge_version, judge, hour,
+    judgements, not_judged, prompt_tokens, completion_tokens, nano_usd, latency_us
+)
+select
+    of.tenant, of.service, of.environment, of.evaluator, of.judge_version, said.judge,
+    date_trunc('hour', of.event_time, 'UTC'), count(*), count(said.reason), sum(said.prompt_tokens),
+    sum(said.completion_tokens), sum(round(said.cost_usd::numeric * 1000000000)), sum(said.latency_us)
+from old_judgements as said
+join old_verdicts as of using (tenant, trace_id, evaluator, judge_version)
+group by 1, 2, 3, 4, 5, 6, 7;
 insert into duplicates (topic_id, partition, "offset", tenant, trace_id)
 select topic_id, partition, "offset", tenant, trace_id
 from old_receipts join topics using (topic)
@@ -527,7 +553,15 @@ def downgrade() -> None:
     _run(OLD_TABLES + MOVE_OUT)
     for kind in _KINDS:
         op.execute(f"drop view {kind}")
-    for table in ("verdict_rows", "judgement_rows", "payloads", "receipt_ranges", "duplicates", "expirations"):
+    for table in (
+        "verdict_rows",
+        "judgement_rows",
+        "payloads",
+        "receipt_ranges",
+        "duplicates",
+        "cost_rollups",
+        "expirations",
+    ):
         op.execute(f"drop table {table}")
     for table in ("segments", "decisions", "choices", "topics"):
         op.execute(f"drop table {table}")

@@ -218,6 +218,8 @@ def _count_intake(cursor: _Cursor, plan: Plan, ends: Mapping[tuple[str, int], in
 
 def _count(cursor: _Cursor, tallies: Tallies) -> None:
     cursor.execute(statements.UPSERT_ROLLUPS, tallies.rollup_columns())
+    if tallies.costs:
+        cursor.execute(statements.UPSERT_COSTS, tallies.cost_columns())
     if tallies.slices:
         cursor.execute(statements.UPSERT_SLICES, tallies.slice_columns())
     if tallies.hours:

@@ -97,6 +97,29 @@ where to_jsonb(stored) is distinct from to_jsonb(counted)
 order by key
 """
 
+_COSTS = f"""
+with counted as (
+    select
+        segments.tenant, service, environment, evaluator, judge_version, judge,
+        date_trunc('hour', said.event_time, 'UTC') as hour,
+        count(*) as judgements, count(reason) as not_judged,
+        coalesce(sum(prompt_tokens), 0) as prompt_tokens, coalesce(sum(completion_tokens), 0) as completion_tokens,
+        coalesce(sum(round(cost_usd::numeric * 1000000000)), 0)::bigint as nano_usd, sum(latency_us) as latency_us
+    from judgement_rows as said
+    join choices using (choice_id)
+    join segments using (segment_id)
+    group by 1, 2, 3, 4, 5, 6, 7
+)
+select
+    concat_ws(' ', tenant, service, environment, evaluator, judge_version, judge, hour) as key,
+    to_jsonb(stored) as stored, to_jsonb(counted) as counted
+from cost_rollups as stored
+full join counted using (tenant, service, environment, evaluator, judge_version, judge, hour)
+where to_jsonb(stored) is distinct from to_jsonb(counted)
+    and hour >= {_KEPT_VERDICTS}
+order by key
+"""  # noqa: S608 - a constant is put in
+
 # Outcomes are kept twice, by record and by trace, because the two are asked for apart.
 _OUTCOMES = """
 with by_record as (
@@ -146,7 +169,7 @@ class Difference:
     """A row that does not say what the rows under it say; None where there is no such row.
 
     Attributes:
-        table: `rollups`, `slice_rollups`, `intake`, or `receipts` (against `verdicts`).
+        table: `rollups`, `cost_rollups`, `slice_rollups`, `intake`, or `receipts` (against `verdicts`).
         key: the row's key, its parts separated by blanks.
     """
 
@@ -167,6 +190,7 @@ def recount(engine: Engine) -> list[Difference]:
     with snapshot(engine) as connection:
         return [
             *_differences(connection, "rollups", _ROLLUPS),
+            *_differences(connection, "cost_rollups", _COSTS),
             *_differences(connection, "slice_rollups", _SLICES),
             *_differences(connection, "intake", _INTAKE),
             *_differences(connection, "receipts", _OUTCOMES),

@@ -3,6 +3,7 @@
 Locks are taken in the ledger's order (see `statements`): judges, words, the verdict, its receipt, intake, rollup.
 """
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +25,18 @@ from monitor.storage.rows import (
     outcome_columns,
     segment_words,
 )
-from monitor.storage.tables import decisions, intake, judgement_rows, judges, rollups, segments, verdict_rows
+from monitor.storage.tables import (
+    SEGMENT_WORDS,
+    cost_rollups,
+    decisions,
+    intake,
+    judgement_rows,
+    judges,
+    rollups,
+    segments,
+    verdict_rows,
+)
+from monitor.storage.tallies import Cost
 from monitor.storage.words import CHOICES, DECISIONS, numbers
 
 # What makes a verdict another verdict. A pool that changes none of it leaves its judgement, and no revision.
@@ -70,8 +82,7 @@ def revise(
 
 def _recorded(assessment: Assessment) -> Any:
     """The row, by its whole key: the time finds its partition."""
-    names = ("tenant", "service", "environment", "evaluator", "judge_version")
-    of_segment = [segments.c[name] == word for name, word in zip(names, segment_words(assessment), strict=True)]
+    of_segment = [segments.c[name] == word for name, word in zip(SEGMENT_WORDS, segment_words(assessment), strict=True)]
     return (
         select(verdict_rows, decisions.c.action, decisions.c.reason.label("because"), decisions.c.decided_by)
         .join(segments, segments.c.segment_id == verdict_rows.c.segment_id)
@@ -200,6 +211,19 @@ def _count(
         )
         .values({name: rollups.c[name] + by for name, by in change.items()} | {"changed": func.pg_current_xact_id()})
     )
+    if judgement is not None:
+        _cost(connection, assessment, judgement)
+
+
+def _cost(connection: Connection, assessment: Assessment, judgement: Judgement) -> None:
+    """Count what the judgement cost; an hour's row may be the first of this judge."""
+    segment = dict(zip(SEGMENT_WORDS, segment_words(assessment), strict=True))
+    cost = Cost()
+    cost.add(judgement)
+    hour = assessment.trace.event_time.replace(minute=0, second=0, microsecond=0)
+    add = insert(cost_rollups).values(**segment, judge=judge_row(judgement.judge)[0], hour=hour, **asdict(cost))
+    sums = {name: cost_rollups.c[name] + add.excluded[name] for name in asdict(cost)}
+    connection.execute(add.on_conflict_do_update(index_elements=cost_rollups.primary_key.columns, set_=sums))
 
 
 def _exactly(probability: float | None) -> ColumnElement[Any]:

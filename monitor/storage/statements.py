@@ -1,9 +1,9 @@
 """The SQL of one ledger transaction, in the order in which it runs.
 
 What a batch needs to know is asked first, then rows are copied straight into their tables. All writers take their
-locks in the same order: judges, words, partitions of topics (`intake`), rollups, slices, hours; and within a table by
-key. Hence two of them wait for one another, but never in a circle. Whoever holds a partition of a topic is alone with
-its receipts and, because a trace's id decides its partition, with its traces.
+locks in the same order: judges, words, partitions of topics (`intake`), rollups, costs, slices, hours; and within a
+table by key. Hence two of them wait for one another, but never in a circle. Whoever holds a partition of a topic is
+alone with its receipts and, because a trace's id decides its partition, with its traces.
 """
 
 from typing import Final
@@ -152,6 +152,31 @@ order by tenant, service, environment, evaluator, judge_version, dimension, valu
 on conflict (tenant, service, environment, evaluator, judge_version, dimension, value, minute) do update set
     first_total = kept.first_total + excluded.first_total,
     first_hallucinated = kept.first_hallucinated + excluded.first_hallucinated
+"""
+
+UPSERT_COSTS: Final = """
+insert into cost_rollups as kept (
+    tenant, service, environment, evaluator, judge_version, judge, hour,
+    judgements, not_judged, prompt_tokens, completion_tokens, nano_usd, latency_us
+)
+select
+    tenant, service, environment, evaluator, judge_version, judge, hour,
+    judgements, not_judged, prompt_tokens, completion_tokens, nano_usd, latency_us
+from unnest(
+    %s::integer[], %s::text[], %s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+    %s::bigint[]
+) as said (
+    segment_id, judge, hour, judgements, not_judged, prompt_tokens, completion_tokens, nano_usd, latency_us
+)
+join segments using (segment_id)
+order by tenant, service, environment, evaluator, judge_version, judge, hour
+on conflict (tenant, service, environment, evaluator, judge_version, judge, hour) do update set
+    judgements = kept.judgements + excluded.judgements,
+    not_judged = kept.not_judged + excluded.not_judged,
+    prompt_tokens = kept.prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = kept.completion_tokens + excluded.completion_tokens,
+    nano_usd = kept.nano_usd + excluded.nano_usd,
+    latency_us = kept.latency_us + excluded.latency_us
 """
 
 INSERT_SEGMENT_HOURS: Final = """

@@ -6,14 +6,14 @@ same digits in any order.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Final, NamedTuple
 
-from monitor.domain.judgement import Opinion, Tier
+from monitor.domain.judgement import Judgement, Opinion, Tier
 from monitor.domain.verdict import Action, Assessment
-from monitor.storage.rows import OutcomeColumns, microseconds, storable
+from monitor.storage.rows import OutcomeColumns, judge_version, microseconds, storable
 
 # No sum of a batch's probabilities is rounded: 15 digits each, and six more for how many there are.
 _EXACT: Final = Context(prec=60)
@@ -78,6 +78,44 @@ class Tally:
         self.last_event_time = said.trace.event_time if newest is None else max(newest, said.trace.event_time)
 
 
+class CostKey(NamedTuple):
+    """A row of `cost_rollups`."""
+
+    segment_id: int
+    judge: str
+    hour: datetime
+
+
+@dataclass(kw_only=True, slots=True)
+class Cost:
+    """What judgements with one key cost, as `cost_rollups` names it."""
+
+    judgements: int = 0
+    not_judged: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    nano_usd: int = 0
+    latency_us: int = 0
+
+    def add(self, judgement: Judgement) -> None:
+        """Count one judge's word."""
+        self.judgements += 1
+        self.latency_us += microseconds(judgement)
+        if isinstance(judgement.result, Opinion):
+            usage = judgement.result.usage
+            self.prompt_tokens += usage.prompt_tokens
+            self.completion_tokens += usage.completion_tokens
+            if usage.cost_usd:
+                self.nano_usd += nano_usd(usage.cost_usd)
+        else:
+            self.not_judged += 1
+
+
+def nano_usd(usd: float) -> int:
+    """Money as it is summed: whole billionths, rounded as Postgres rounds a numeric, half away from zero."""
+    return int(_EXACT.multiply(Decimal(f"{usd:.15g}"), Decimal(10**9)).to_integral_value(rounding=ROUND_HALF_UP))
+
+
 @dataclass(kw_only=True, slots=True)
 class Tallies:
     """All counters of a batch.
@@ -90,6 +128,7 @@ class Tallies:
 
     dimensions: Sequence[str]
     rollups: dict[RollupKey, Tally] = field(default_factory=dict)
+    costs: dict[CostKey, Cost] = field(default_factory=dict)
     slices: Counter[tuple[SliceKey, bool]] = field(default_factory=Counter)
     hours: set[tuple[int, datetime]] = field(default_factory=set)
 
@@ -101,9 +140,12 @@ class Tallies:
         if tally is None:
             tally = self.rollups[key] = Tally()
         tally.add(said, outcome, first=watched)
+        hour = minute.replace(minute=0)
+        for judgement in said.judgements:
+            self._cost(CostKey(segment_id, judge_version(judgement.judge), hour)).add(judgement)
         if outcome.hallucinated is None or not watched:
             return
-        self.hours.add((segment_id, minute.replace(minute=0)))
+        self.hours.add((segment_id, hour))
         for dimension in self.dimensions:
             if value := _value(said, dimension):
                 self.slices[SliceKey(segment_id, dimension, value, minute), outcome.hallucinated] += 1
@@ -111,6 +153,15 @@ class Tallies:
     def rollup_columns(self) -> list[list[object]]:
         """As arrays, in the order of `UPSERT_ROLLUPS`."""
         return _columns((*key, *_values(tally)) for key, tally in self.rollups.items())
+
+    def _cost(self, key: CostKey) -> Cost:
+        if (cost := self.costs.get(key)) is None:
+            cost = self.costs[key] = Cost()
+        return cost
+
+    def cost_columns(self) -> list[list[object]]:
+        """As arrays, in the order of `UPSERT_COSTS`."""
+        return _columns((*key, *_values(cost)) for key, cost in self.costs.items())
 
     def slice_columns(self) -> list[list[object]]:
         """As arrays, in the order of `UPSERT_SLICES`."""
@@ -135,8 +186,8 @@ def _value(said: Assessment, dimension: str) -> str:
     return storable(value or "")[:_MOST_VALUE]
 
 
-def _values(tally: Tally) -> tuple[object, ...]:
-    return tuple(getattr(tally, name) for name in Tally.__slots__)
+def _values(counts: Tally | Cost) -> tuple[object, ...]:
+    return tuple(getattr(counts, each.name) for each in fields(counts))
 
 
 def _columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:

@@ -21,7 +21,9 @@ from monitor.storage.tables.alerting import (
 from monitor.storage.tables.columns import in_seconds, metadata
 from monitor.storage.tables.feedback import feedback, otel_traces
 from monitor.storage.tables.history import (
+    SEGMENT_WORDS,
     choices,
+    cost_rollups,
     dead_letters,
     decisions,
     duplicates,
@@ -43,11 +45,13 @@ from monitor.storage.tables.pool import escalations, pool_spend
 from monitor.storage.tables.reading import judgements, receipts, traces, verdicts
 
 __all__ = [
+    "SEGMENT_WORDS",
     "UNSETTLED",
     "alert_transitions",
     "alerts",
     "choices",
     "confirmation_samples",
+    "cost_rollups",
     "dead_letters",
     "decisions",
     "drift_states",

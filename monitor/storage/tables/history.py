@@ -249,6 +249,18 @@ dead_letters = Table(
     comment="Records that could not be taken in, by the place where they lay; raw may be cut, raw_bytes is not.",
 )
 
+cost_rollups = Table(
+    "cost_rollups",
+    metadata,
+    *key(*SEGMENT_WORDS, "judge"),
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    *[counter(name) for name in ("judgements", "not_judged", "prompt_tokens", "completion_tokens")],
+    *[counter(name) for name in ("nano_usd", "latency_us")],
+    Index(None, "hour"),
+    comment="What each judge cost, an hour of event time and segment. Always equal to a recount of judgements.",
+    postgresql_with=UPDATED_IN_PLACE,
+)
+
 slice_rollups = Table(
     "slice_rollups",
     metadata,
