@@ -75,6 +75,7 @@ create table verdict_rows (
     partition integer not null,
     revision smallint not null default 0,
     outcome text not null,
+    escalated boolean not null,
     hallucinated boolean,
     first_hallucinated boolean,
     trace_id text not null,
@@ -93,6 +94,7 @@ create table verdict_rows (
     constraint ck_verdict_rows_inclusion_probability check (inclusion_probability between 0 and 1),
     constraint ck_verdict_rows_sampling_probability check (sampling_probability > 0 and sampling_probability <= 1)
 ) partition by range (event_time);
+create index ix_verdict_rows_escalated on verdict_rows (event_time) where escalated;
 create index ix_verdict_rows_event_time on verdict_rows using brin (event_time) with (pages_per_range = 16);
 comment on table verdict_rows is
     'One row a judged trace. first_* is the local cascade''s word and never changes; the rest is current.'
@@ -265,7 +267,7 @@ select
     coalesce(said.unsupported, '[]') as unsupported, decisions.decided_by, decisions.action,
     decisions.reason as decision_reason, said.inclusion_probability,
     coalesce(said.sampling_probability, 1) as sampling_probability,
-    said.verdict_id, said.segment_id, topics.topic, said.partition, said."offset", said.replay_id
+    said.verdict_id, said.segment_id, topics.topic, said.partition, said."offset", said.replay_id, said.escalated
 from verdict_rows as said
 join segments using (segment_id)
 join decisions using (decision_id)
@@ -324,14 +326,14 @@ select setval('verdict_blocks', (select coalesce(max(verdict_id), 0) / 16384 + 1
 insert into verdict_rows (
     verdict_id, event_time, judged_at, "offset", probability, first_probability, inclusion_probability,
     sampling_probability, revised_at, segment_id, decision_id, topic_id, partition, revision, outcome,
-    hallucinated, first_hallucinated, trace_id, reason, detail, reasoning, unsupported
+    escalated, hallucinated, first_hallucinated, trace_id, reason, detail, reasoning, unsupported
 )
 select
     verdict_id, event_time, judged_at, coalesce(place."offset", 0), probability, first_probability,
     inclusion_probability, sampling_probability, revised_at, segment_id, decision_id,
     (select topic_id from topics where topic = coalesce(place.topic, 'unknown')), coalesce(place.partition, 0),
-    revision, left(said.outcome, 1), label = 'hallucinated', first_label = 'hallucinated', trace_id, reason,
-    detail, reasoning, nullif(unsupported, '[]')
+    revision, left(said.outcome, 1), said.action = 'escalate', label = 'hallucinated', first_label = 'hallucinated',
+    trace_id, reason, detail, reasoning, nullif(unsupported, '[]')
 from numbered as said
 left join (
     select distinct on (tenant, trace_id) * from old_receipts

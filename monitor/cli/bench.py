@@ -6,6 +6,7 @@ from monitor.cli import (
     bench_attacks,
     bench_drift,
     bench_judge,
+    bench_ledger,
     bench_peers,
     bench_pipeline,
     bench_screen,
@@ -23,4 +24,5 @@ def register(app: typer.Typer) -> None:
     bench_drift.register(bench)
     bench_pipeline.register(bench)
     bench_sidecar.register(bench)
+    bench_ledger.register(bench)
     app.add_typer(bench, name="bench")

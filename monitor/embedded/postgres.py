@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,11 @@ class EmbeddedPostgres:
 
     Args:
         directory: holds the data and the log; made when absent.
+        settings: of the server, by name.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, settings: Mapping[str, str] | None = None) -> None:
+        self._settings = dict(settings or {})
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory.resolve()
         layout = _lay_out(self.directory / "data")
@@ -63,6 +65,8 @@ class EmbeddedPostgres:
         argv = [str(self._binaries / "postgres"), "-D", str(self.directory / "data")]
         # `-c listen_addresses=` is the empty list: no TCP.
         argv += ["-k", str(self._socket_directory), "-c", "listen_addresses="]
+        for name, value in self._settings.items():
+            argv += ["-c", f"{name}={value}"]
         # SIGINT is Postgres's fast shutdown: it ends sessions instead of waiting for them.
         child = Child("postgres", argv, log=self.directory / "server.log", user=self._user, stop_signal=signal.SIGINT)
         try:
@@ -101,9 +105,9 @@ def _lay_out(data: Path) -> Any:
 
 
 @contextmanager
-def embedded_postgres(directory: Path) -> Iterator[EmbeddedPostgres]:
+def embedded_postgres(directory: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedPostgres]:
     """A running Postgres for the length of a `with` block."""
-    server = EmbeddedPostgres(directory)
+    server = EmbeddedPostgres(directory, settings=settings)
     try:
         server.start()
         yield server

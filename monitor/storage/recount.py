@@ -28,12 +28,11 @@ with verdict_counts as (
         count(*) filter (where outcome = 'p') as pending,
         count(first_hallucinated) as first_total,
         count(*) filter (where first_hallucinated) as first_hallucinated,
-        count(*) filter (where decisions.action = 'escalate') as escalated,
+        count(*) filter (where escalated) as escalated,
         coalesce(sum(probability::numeric), 0) as sum_probability,
         sum(1 / coalesce(sampling_probability, 1)::numeric - 1) as left_out,
         max(event_time) as last_event_time
     from verdict_rows
-    join decisions using (decision_id)
     group by 1, 2
 ), judgement_counts as (
     select

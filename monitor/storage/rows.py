@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from monitor.domain.dead_letter import DeadLetter
 from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, UnsupportedSpan, Usage, Window
 from monitor.domain.trace import Origin, Trace
-from monitor.domain.verdict import Assessment, Label, Verdict
+from monitor.domain.verdict import Action, Assessment, Label, Verdict
 from monitor.storage.engine import LedgerRefused
 from monitor.wire import encode_assessment
 
@@ -232,7 +232,13 @@ def verdict_row(assessment: Assessment, outcome: OutcomeColumns, ids: tuple[int,
         *(outcome.probability, outcome.probability, assessment.decision.inclusion_probability),
         _unless_one(trace.sampling_probability),
         *(segment_id, decision_id, topic_id, origin.partition),
-        *(outcome.outcome, outcome.hallucinated, outcome.hallucinated, trace.trace_id),
+        *(
+            outcome.outcome,
+            assessment.decision.action is Action.ESCALATE,
+            outcome.hallucinated,
+            outcome.hallucinated,
+            trace.trace_id,
+        ),
         *(outcome.reason, outcome.detail, outcome.reasoning, outcome.unsupported),
     )
 

@@ -36,8 +36,8 @@ TAKE_BLOCKS: Final = "select nextval('verdict_blocks') from generate_series(1, %
 COPY_VERDICTS: Final = """
 copy verdict_rows (
     verdict_id, event_time, judged_at, "offset", probability, first_probability, inclusion_probability,
-    sampling_probability, segment_id, decision_id, topic_id, partition, outcome, hallucinated, first_hallucinated,
-    trace_id, reason, detail, reasoning, unsupported
+    sampling_probability, segment_id, decision_id, topic_id, partition, outcome, escalated, hallucinated,
+    first_hallucinated, trace_id, reason, detail, reasoning, unsupported
 ) from stdin
 """
 

@@ -101,6 +101,7 @@ def test_a_verdict_is_kept_with_all_that_led_to_it(engine: Engine, ledger: Ledge
         "partition": 0,
         "offset": 3,
         "replay_id": None,
+        "escalated": False,
     }
     [payload] = rows(engine, traces)
     assert payload["documents"] == [

@@ -126,6 +126,7 @@ verdict_rows = Table(
     *[Column(name, Integer, nullable=False) for name in ("segment_id", "decision_id", "topic_id", "partition")],
     Column("revision", SmallInteger, nullable=False, server_default=text("0")),
     Column("outcome", Text, nullable=False),
+    Column("escalated", Boolean, nullable=False),
     Column("hallucinated", Boolean),
     Column("first_hallucinated", Boolean),
     Column("trace_id", Text, nullable=False),
@@ -139,6 +140,7 @@ verdict_rows = Table(
     share("first_probability"),
     share("inclusion_probability"),
     CheckConstraint("sampling_probability > 0 and sampling_probability <= 1", name="sampling_probability"),
+    Index("ix_verdict_rows_escalated", "event_time", postgresql_where=text("escalated")),
     Index(
         "ix_verdict_rows_event_time", "event_time", postgresql_using="brin", postgresql_with={"pages_per_range": "16"}
     ),

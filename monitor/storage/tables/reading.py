@@ -3,7 +3,7 @@
 A view's `event_time` finds its rows' partition: who knows it says it.
 """
 
-from sqlalchemy import BigInteger, Column, DateTime, Double, Integer, MetaData, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Double, Integer, MetaData, SmallInteger, Table, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 _views = MetaData()
@@ -33,6 +33,7 @@ verdicts = Table(
     Column("partition", Integer),
     Column("offset", BigInteger),
     Column("replay_id", BigInteger),
+    Column("escalated", Boolean),
 )
 
 judgements = Table(
