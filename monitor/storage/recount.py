@@ -7,8 +7,11 @@ from sqlalchemy import Connection, Engine, text
 
 from monitor.storage.engine import snapshot
 from monitor.storage.statements import SLICE_VALUE
+from monitor.storage.weighing import FIRST_SUMS, WEIGHT
 
-_ROLLUPS = """
+_TRIMMED = [f"trim_scale({name}) as {name}" if "weight" in name.split("_") else name for name in FIRST_SUMS]
+
+_ROLLUPS = f"""
 with verdict_counts as (
     select
         tenant, service, environment, evaluator, judge_version, date_trunc('minute', event_time, 'UTC') as minute,
@@ -22,8 +25,10 @@ with verdict_counts as (
         count(*) filter (where action = 'escalate') as escalated,
         coalesce(sum(probability::numeric), 0) as sum_probability,
         sum(1 / sampling_probability::numeric - 1) as left_out,
-        max(event_time) as last_event_time
+        max(event_time) as last_event_time,
+        {", ".join(f"{made} as {name}" for name, made in FIRST_SUMS.items())}
     from verdicts
+    {WEIGHT}
     group by 1, 2, 3, 4, 5, 6
 ), judgement_counts as (
     select
@@ -42,7 +47,8 @@ with verdict_counts as (
         pending, first_total, first_hallucinated, escalated, coalesce(pool_judged, 0) as pool_judged,
         trim_scale(sum_probability) as sum_probability, trim_scale(left_out) as left_out,
         coalesce(local_latency_us, 0) as local_latency_us,
-        coalesce(pool_latency_us, 0) as pool_latency_us, last_event_time
+        coalesce(pool_latency_us, 0) as pool_latency_us, last_event_time,
+        {", ".join(_TRIMMED)}
     from verdict_counts
     left join judgement_counts using (tenant, service, environment, evaluator, judge_version, minute)
 ), stored as (
@@ -50,7 +56,8 @@ with verdict_counts as (
         tenant, service, environment, evaluator, judge_version, minute, traces, total, hallucinated, unjudged,
         pending, first_total, first_hallucinated, escalated, pool_judged,
         trim_scale(sum_probability) as sum_probability, trim_scale(left_out) as left_out,
-        local_latency_us, pool_latency_us, last_event_time
+        local_latency_us, pool_latency_us, last_event_time,
+        {", ".join(_TRIMMED)}
     from rollups
 )
 select
@@ -60,7 +67,7 @@ from stored
 full join counted using (tenant, service, environment, evaluator, judge_version, minute)
 where to_jsonb(stored) is distinct from to_jsonb(counted)
 order by key
-"""
+"""  # noqa: S608 - constants are put in
 
 _INTAKE = """
 with counted as (

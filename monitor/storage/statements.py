@@ -189,7 +189,9 @@ UPSERT_ROLLUPS = """
 insert into rollups as kept (
     tenant, service, environment, evaluator, judge_version, minute,
     traces, total, hallucinated, unjudged, pending, first_total, first_hallucinated, escalated, pool_judged,
-    sum_probability, left_out, local_latency_us, pool_latency_us, last_event_time
+    sum_probability, left_out, local_latency_us, pool_latency_us, last_event_time,
+    first_weighed, first_unreachable, first_weight, first_weight_squares, first_hallucinated_weight,
+    first_hallucinated_weight_squares, first_last_event_time
 )
 select
     tenant, service, environment, evaluator, judge_version, date_trunc('minute', event_time, 'UTC') as minute,
@@ -206,8 +208,16 @@ select
     sum(1 / sampling_probability::numeric - 1),
     sum(local_latency_us),
     sum(pool_latency_us),
-    max(event_time)
+    max(event_time),
+    count(label),
+    count(*) filter (where label is not null and inclusion_probability = 0),
+    coalesce(sum(weight) filter (where label is not null), 0),
+    coalesce(sum(weight * weight) filter (where label is not null), 0),
+    coalesce(sum(weight) filter (where label = 'hallucinated'), 0),
+    coalesce(sum(weight * weight) filter (where label = 'hallucinated'), 0),
+    max(event_time) filter (where label is not null)
 from stage_assessments
+cross join lateral (select (1 / sampling_probability)::numeric as weight) as stands
 where fate <> 'duplicate'
 group by tenant, service, environment, evaluator, judge_version, minute
 order by tenant, service, environment, evaluator, judge_version, minute
@@ -225,7 +235,15 @@ on conflict (tenant, service, environment, evaluator, judge_version, minute) do 
     left_out = kept.left_out + excluded.left_out,
     local_latency_us = kept.local_latency_us + excluded.local_latency_us,
     pool_latency_us = kept.pool_latency_us + excluded.pool_latency_us,
-    last_event_time = greatest(kept.last_event_time, excluded.last_event_time)
+    last_event_time = greatest(kept.last_event_time, excluded.last_event_time),
+    first_weighed = kept.first_weighed + excluded.first_weighed,
+    first_unreachable = kept.first_unreachable + excluded.first_unreachable,
+    first_weight = kept.first_weight + excluded.first_weight,
+    first_weight_squares = kept.first_weight_squares + excluded.first_weight_squares,
+    first_hallucinated_weight = kept.first_hallucinated_weight + excluded.first_hallucinated_weight,
+    first_hallucinated_weight_squares =
+        kept.first_hallucinated_weight_squares + excluded.first_hallucinated_weight_squares,
+    first_last_event_time = greatest(kept.first_last_event_time, excluded.first_last_event_time)
 """
 
 SLICE_VALUE = """left(case dimension

@@ -28,6 +28,7 @@ from monitor.storage.tables.history import (
     segment_hours,
     slice_rollups,
     traces,
+    trusted_hours,
     verdicts,
 )
 from monitor.storage.tables.labelling import label_draws, label_tasks, labels
@@ -61,5 +62,6 @@ __all__ = [
     "slice_states",
     "subscriptions",
     "traces",
+    "trusted_hours",
     "verdicts",
 ]
