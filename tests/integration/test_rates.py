@@ -25,6 +25,7 @@ from monitor.storage.escalations import EscalationQueue
 from monitor.storage.ledger import Ledger
 from monitor.storage.rates import Bucket, count_rates
 from monitor.storage.recount import recount
+from monitor.storage.weighing import weigh_rollups
 from monitor.telemetry.instruments import Instruments
 from tests.examples.assessments import NOON, POOL, assessment, judgement, verdict
 
@@ -366,6 +367,8 @@ def test_one_probability_for_all_leaves_every_rate_as_it_is(
     (whole,) = found(engine)
     with transaction(engine) as connection:
         connection.execute(text("update verdicts set sampling_probability = 0.1"))
+        connection.execute(text("update rollups set left_out = 9 * traces, first_weighed = 0"))
+    assert weigh_rollups(engine) > 0
     (thinned,) = found(engine)
     assert flat(thinned) == pytest.approx(flat(whole))
     assert thinned.estimated_verdicts == pytest.approx(10 * whole.verdicts)
