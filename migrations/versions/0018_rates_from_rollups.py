@@ -5,7 +5,7 @@ rate is made from, so its minute's totals say all. What a trusted word changes i
 `numeric`: exact, hence the same in whatever order and from whatever part of it comes.
 
 `first_weighed` counts the verdicts that a minute's totals hold. The release before does not fill them: where it is not
-`first_total`, the minute is read from its verdicts, and `groundwatch migrate` and the drift worker make it good later.
+`first_total`, the minute is read from its verdicts, and the drift worker makes it good later.
 
 `trusted_hours` keeps what the pool's words of an hour come to, because a judge's skill is taken from a month of them.
 
@@ -88,7 +88,7 @@ $$
 """
 
 # The local cascade's words: whole minutes from rollups; from their verdicts those that are cut, not weighed yet, or to
-# be divided. The window's end cuts no minute of which nothing lies behind it: a window until now reads no verdicts there.
+# be divided. The window's end cuts no minute that has nothing behind it: one until now reads no verdicts there.
 JUDGED = f"""
 create function rate_judged({_ASKED}) returns table (
     {_KEY}, start timestamptz, newest timestamptz, n bigint, unreachable bigint,
@@ -432,7 +432,7 @@ def upgrade() -> None:
         sa.Column("n", sa.BigInteger(), nullable=False),
         *[sa.Column(name, sa.Numeric(), nullable=False) for name in ("wx", "qx", "qxx")],
         sa.PrimaryKeyConstraint(*_KEYS, "hour", "said", "truth", name="pk_trusted_hours"),
-        comment="What the pool's words of an hour of event time add to the rates; dropped when one comes, and made anew.",
+        comment="What the pool's words of an hour of event time add to rates; dropped when one comes, and made anew.",
     )
     op.create_index("ix_trusted_hours_hour", "trusted_hours", ["hour"])
     for made in (*FUNCTIONS.values(), *TRIGGERS, NEW_RATES):
@@ -466,7 +466,7 @@ def downgrade() -> None:
 def _steps(*, now: str, then: str) -> None:
     """Say of each step of the estimators whether it is made for itself.
 
-    If not, Postgres puts a step's expressions into the next one as often as they are named there, and plans for seconds.
+    If not, Postgres puts a step's expressions into the next as often as they are named there, and plans for seconds.
     """
     for name in ("rate_corrected", "rate_powered"):
         question = sa.text("select pg_get_functiondef(cast(:name as regproc))")

@@ -61,7 +61,6 @@ class RateMetrics:
         now = self._clock()
         since = now - timedelta(seconds=self._settings.window_seconds)
         skill_since = now - timedelta(days=self._settings.skill_days)
-        # Old minutes are weighed by `groundwatch migrate`; the release before may have written new ones since.
         weigh_rollups(self._engine, since=since)
         sum_up_trusted(self._engine, since=skill_since, until=now)
         for covered in _newest(count_coverage(self._engine, since=since, until=now)):
@@ -70,6 +69,8 @@ class RateMetrics:
                 self._instruments.coverage(covered.segment, judged=judged, escalated=escalated)
         for one in _newest(segment_rates(self._engine, since=since, until=now, skill_since=skill_since)):
             self._instruments.rates(one.segment, _known(one))
+        # What a release before this one wrote: all of it the first time, which no gauge has to wait for.
+        weigh_rollups(self._engine)
 
 
 class _Dated(Protocol):

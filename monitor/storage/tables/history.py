@@ -228,5 +228,5 @@ trusted_hours = Table(
     Column("n", BigInteger, nullable=False),
     *[Column(name, Numeric, nullable=False) for name in ("wx", "qx", "qxx")],
     Index(None, "hour"),
-    comment="What the pool's words of an hour of event time add to the rates; dropped when one comes, and made anew.",
+    comment="What the pool's words of an hour of event time add to rates; dropped when one comes, and made anew.",
 )
