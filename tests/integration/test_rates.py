@@ -152,6 +152,9 @@ def test_the_rates_are_told_as_metrics_of_the_newest_judge(engine: Engine, audit
         }
 
     before = told_at(NOON + timedelta(hours=2))
+    with transaction(engine) as connection:
+        hours = connection.execute(text("select distinct hour from trusted_hours order by hour")).scalars().all()
+    assert hours == [NOON, NOON + timedelta(hours=1)]
     assert set(before["hallucination.rate"]) == {"raw", "corrected", "powered"}
     for method, rate in before["hallucination.rate"].items():
         assert before["hallucination.rate.low"][method] < rate < before["hallucination.rate.high"][method]
