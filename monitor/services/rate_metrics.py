@@ -1,4 +1,4 @@
-"""The honest rates as metrics: at a pace of their own, because they are read from verdicts, not from rollups."""
+"""The honest rates as metrics, at a pace of their own; and the sums that all who ask for rates read them from."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -13,6 +13,8 @@ from monitor.services.rates import SegmentRates, segment_rates
 from monitor.services.stopping import Stop
 from monitor.storage.engine import LedgerEngine
 from monitor.storage.rates import count_coverage
+from monitor.storage.trusted_hours import sum_up_trusted
+from monitor.storage.weighing import weigh_rollups
 from monitor.telemetry.instruments import Instruments
 
 logger = logging.getLogger(__name__)
@@ -51,20 +53,24 @@ class RateMetrics:
             stop.wait(self._settings.every_seconds)
 
     def step(self) -> None:
-        """Read all rates and tell them.
+        """Sum up what is new, for whoever asks for rates until the next time; read all rates and tell them.
 
         Raises:
             LedgerUnavailable: Postgres is away, not migrated, or took longer than the statement timeout.
         """
         now = self._clock()
         since = now - timedelta(seconds=self._settings.window_seconds)
+        skill_since = now - timedelta(days=self._settings.skill_days)
+        weigh_rollups(self._engine, since=since)
+        sum_up_trusted(self._engine, since=skill_since, until=now)
         for covered in _newest(count_coverage(self._engine, since=since, until=now)):
             if covered.traces:
                 judged, escalated = covered.verdicts / covered.traces, covered.escalated / covered.traces
                 self._instruments.coverage(covered.segment, judged=judged, escalated=escalated)
-        skill_since = now - timedelta(days=self._settings.skill_days)
         for one in _newest(segment_rates(self._engine, since=since, until=now, skill_since=skill_since)):
             self._instruments.rates(one.segment, _known(one))
+        # What a release before this one wrote: all of it the first time, which no gauge has to wait for.
+        weigh_rollups(self._engine)
 
 
 class _Dated(Protocol):

@@ -8,7 +8,7 @@ from monitor.domain.trace import Segment
 from monitor.drift.corrected import Share, corrected_rate
 from monitor.drift.powered import powered_rate
 from monitor.storage.engine import LedgerEngine
-from monitor.storage.rates import Bucket, Counted, Trust, count_audited, count_rates
+from monitor.storage.rates import Bucket, Counted, Skill, Trust, count_rates, count_skills
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,14 +65,14 @@ def segment_rates(
     Raises:
         LedgerUnavailable: Postgres is away, not migrated, or took longer than the statement timeout.
     """
-    known = count_audited(engine, since=skill_since, until=until, tenant=tenant, service=service, trust=trust)
+    known = count_skills(engine, since=skill_since, until=until, tenant=tenant, service=service, trust=trust)
     skills = {_key(one): (one.sensitivity, one.specificity) for one in known}
     counted = count_rates(engine, since=since, until=until, bucket=bucket, tenant=tenant, service=service, trust=trust)
     unknown = (Share(hits=0, n=0), Share(hits=0, n=0))
     return [_rates(one, *skills.get(_key(one), unknown), trust=trust) for one in counted]
 
 
-def _key(one: Counted) -> tuple[Segment, str, str]:
+def _key(one: Counted | Skill) -> tuple[Segment, str, str]:
     return one.segment, one.evaluator, one.judge_version
 
 

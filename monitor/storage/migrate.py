@@ -1,6 +1,7 @@
 """Bringing the ledger's tables up to what this release expects."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,10 +12,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
+from monitor.domain.errors import LedgerUnavailable
 from monitor.resources import resource
 from monitor.storage.engine import driver_errors, ledger_url
 
 _CONNECT_TIMEOUT_SECONDS = 10
+# A look changes nothing, whatever a revision might do, and waits for no lock for long.
+_LOOK = "-c default_transaction_read_only=on -c statement_timeout=10s"
+_LOOK_EVERY_SECONDS = 1.0
 # Alembic keeps what it is doing in a module of its own: one migration at a time in a process. Between processes
 # the database's advisory lock decides.
 _alembic = threading.Lock()
@@ -42,13 +47,13 @@ class MigrationState:
         return not self.pending
 
 
-def upgrade(url: str) -> MigrationState:
-    """Apply all pending migrations in one transaction; safe to call from many processes at once.
+def upgrade(url: str, revision: str = "head") -> MigrationState:
+    """Apply all pending migrations, up to `revision`, in one transaction; safe to call from many processes at once.
 
     Raises:
         LedgerUnavailable: Postgres cannot be reached, or a lock could not be had in time. Nothing was changed.
     """
-    return _with_connection(url, _upgrade)
+    return _with_connection(url, lambda connection: _upgrade(connection, revision))
 
 
 def check(url: str) -> MigrationState:
@@ -57,7 +62,29 @@ def check(url: str) -> MigrationState:
     Raises:
         LedgerUnavailable: Postgres cannot be reached.
     """
-    return _with_connection(url, _state)
+    return _with_connection(url, _state, options=_LOOK)
+
+
+def await_migration(url: str, *, seconds: float) -> MigrationState:
+    """Compare the database with this release until nothing is pending, for so long at most; changes nothing.
+
+    Returns:
+        How it stands at the end: also where something is still pending.
+
+    Raises:
+        LedgerUnavailable: Postgres cannot be reached at the end, either.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            state = check(url)
+            if state.up_to_date or left <= 0:
+                return state
+        except LedgerUnavailable:
+            if left <= 0:
+                raise
+        time.sleep(min(_LOOK_EVERY_SECONDS, max(0.0, left)))
 
 
 def downgrade(url: str, revision: str) -> MigrationState:
@@ -70,20 +97,24 @@ def downgrade(url: str, revision: str) -> MigrationState:
     return _with_connection(url, back)
 
 
-def _with_connection(url: str, work: Callable[[Connection], MigrationState]) -> MigrationState:
+def _with_connection(url: str, work: Callable[[Connection], MigrationState], *, options: str = "") -> MigrationState:
     engine = create_engine(
         ledger_url(url),
         poolclass=NullPool,
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS, "application_name": "groundwatch migrate"},
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+            "application_name": "groundwatch migrate",
+            "options": options,
+        },
     )
     with _alembic, driver_errors(), engine.connect() as connection:
         return work(connection)
 
 
-def _upgrade(connection: Connection) -> MigrationState:
+def _upgrade(connection: Connection, revision: str) -> MigrationState:
     before = _state(connection)
     if before.known:
-        command.upgrade(_config(connection), "head")
+        command.upgrade(_config(connection), revision)
     return _state(connection)
 
 

@@ -65,10 +65,8 @@ _TERMS = ("a", "b", "c")
 _PRODUCTS = tuple(one + other for place, one in enumerate(_TERMS) for other in _TERMS[place:])
 _SUMMED = ("n", "audits", "weights", "squares", *_TERMS, *(f"q{term}" for term in _TERMS), *_PRODUCTS)
 
-_SUMS = text(
-    "select * from rate_weighted_sums(:since, :until, :bucket, :tenant, :service, :trust, :audited_only)"
-    " order by tenant, service, environment, evaluator, judge_version, start"
-)
+_TOTALS = text("select * from rate_totals(:since, :until, :bucket, :tenant, :service, :trust)")
+_SKILLS = text("select * from rate_skills(:since, :until, :tenant, :service, :trust)")
 
 
 def count_rates(
@@ -81,16 +79,35 @@ def count_rates(
     service: str | None = None,
     trust: Trust = Trust.POOL,
 ) -> list[Counted]:
-    """Sum up the traces with an event time in [since, until), by segment, evaluator and judge version.
+    """Sum up the traces with an event time in [since, until), by segment, evaluator and judge version, in that order.
+
+    Read from rollups; from verdicts only what has a trusted word, and minutes that the window cuts.
 
     Raises:
         LedgerUnavailable: Postgres is away, not migrated, or took longer than the statement timeout.
     """
-    asked = {"since": since, "until": until, "tenant": tenant, "service": service, "trust": trust}
-    return _sum_up(engine, **asked, bucket=bucket, audited_only=False)
+    asked = {"since": since, "until": until, "bucket": bucket, "tenant": tenant, "service": service, "trust": trust}
+    with snapshot(engine) as connection:
+        return [_counted(row) for row in connection.execute(_TOTALS, asked).mappings()]
 
 
-def count_audited(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skill:
+    """How well the local cascade of one segment and judge version does, by the trusted word.
+
+    Attributes:
+        sensitivity, specificity: each trace weighed by the inverse of its chance to get a trusted word and to be
+            sampled; effective numbers (Kish).
+    """
+
+    segment: Segment
+    evaluator: str
+    judge_version: str
+    sensitivity: Share
+    specificity: Share
+
+
+def count_skills(
     engine: Engine,
     *,
     since: datetime,
@@ -98,19 +115,15 @@ def count_audited(
     tenant: str | None = None,
     service: str | None = None,
     trust: Trust = Trust.POOL,
-) -> list[Counted]:
-    """Sum up those of the traces that were chosen for a trusted word: for sensitivity and specificity, cheaper.
+) -> list[Skill]:
+    """Sum up those of the traces with an event time in [since, until) that have a trusted word.
 
     Raises:
         LedgerUnavailable: Postgres is away, not migrated, or took longer than the statement timeout.
     """
     asked = {"since": since, "until": until, "tenant": tenant, "service": service, "trust": trust}
-    return _sum_up(engine, **asked, bucket=None, audited_only=True)
-
-
-def _sum_up(engine: Engine, **asked: Any) -> list[Counted]:
     with snapshot(engine) as connection:
-        return [_counted(row) for row in connection.execute(_SUMS, asked).mappings()]
+        return [Skill(**_whose(row), **_skill(row)) for row in connection.execute(_SKILLS, asked).mappings()]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,9 +170,8 @@ def count_coverage(engine: Engine, *, since: datetime, until: datetime) -> list[
 
 def _counted(row: RowMapping) -> Counted:
     return Counted(
-        segment=Segment(tenant=row["tenant"], service=row["service"], environment=row["environment"]),
-        evaluator=row["evaluator"],
-        judge_version=row["judge_version"],
+        **_whose(row),
+        **_skill(row),
         start=row["start"],
         newest=row["newest"],
         verdicts=row["n"],
@@ -167,9 +179,19 @@ def _counted(row: RowMapping) -> Counted:
         judged=_effective(row["hits"], row["weights"], row["squares"]),
         unreachable=row["unreachable"],
         sums=Sums(**{name: row[name] for name in _SUMMED}),
-        sensitivity=_effective(row["found"], row["positives"], row["positive_squares"]),
-        specificity=_effective(row["passed"], row["negatives"], row["negative_squares"]),
     )
+
+
+def _whose(row: RowMapping) -> dict[str, Any]:
+    segment = Segment(tenant=row["tenant"], service=row["service"], environment=row["environment"])
+    return {"segment": segment, "evaluator": row["evaluator"], "judge_version": row["judge_version"]}
+
+
+def _skill(row: RowMapping) -> dict[str, Any]:
+    return {
+        "sensitivity": _effective(row["found"], row["positives"], row["positive_squares"]),
+        "specificity": _effective(row["passed"], row["negatives"], row["negative_squares"]),
+    }
 
 
 def _effective(hits: float, weights: float, squares: float) -> Share:

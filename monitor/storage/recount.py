@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine, text
 
 from monitor.storage.engine import snapshot
 from monitor.storage.statements import SLICE_VALUE
+from monitor.storage.weighing import FIRST_SUMS, WEIGHT
 
 # What retention took away is counted no more; the counters keep it.
 _KEPT = """coalesce(
@@ -16,9 +17,16 @@ _KEPT = """coalesce(
     )"""
 _KEPT_VERDICTS = _KEPT.format(kind="verdicts", tenant="tenant")
 _KEPT_PAYLOADS = _KEPT.format(kind="payloads", tenant="tenant")
+_TRIMMED = [f"trim_scale({name}) as {name}" if "weight" in name.split("_") else name for name in FIRST_SUMS]
 
 _ROLLUPS = f"""
-with verdict_counts as (
+with kept as (
+    select
+        segment_id, event_time, outcome, escalated, hallucinated, probability, first_hallucinated,
+        inclusion_probability, coalesce(sampling_probability, 1) as sampling_probability,
+        case first_hallucinated when true then 'hallucinated' when false then 'faithful' end as first_label
+    from verdict_rows
+), verdict_counts as (
     select
         segment_id, date_trunc('minute', event_time, 'UTC') as minute,
         count(*) as traces,
@@ -30,9 +38,11 @@ with verdict_counts as (
         count(*) filter (where first_hallucinated) as first_hallucinated,
         count(*) filter (where escalated) as escalated,
         coalesce(sum(probability::numeric), 0) as sum_probability,
-        sum(1 / coalesce(sampling_probability, 1)::numeric - 1) as left_out,
-        max(event_time) as last_event_time
-    from verdict_rows
+        sum(1 / sampling_probability::numeric - 1) as left_out,
+        max(event_time) as last_event_time,
+        {", ".join(f"{made} as {name}" for name, made in FIRST_SUMS.items())}
+    from kept
+    {WEIGHT}
     group by 1, 2
 ), judgement_counts as (
     select
@@ -50,7 +60,8 @@ with verdict_counts as (
         pending, first_total, first_hallucinated, escalated, coalesce(pool_judged, 0) as pool_judged,
         trim_scale(sum_probability) as sum_probability, trim_scale(left_out) as left_out,
         coalesce(local_latency_us, 0) as local_latency_us,
-        coalesce(pool_latency_us, 0) as pool_latency_us, last_event_time
+        coalesce(pool_latency_us, 0) as pool_latency_us, last_event_time,
+        {", ".join(_TRIMMED)}
     from verdict_counts
     join segments using (segment_id)
     left join judgement_counts using (segment_id, minute)
@@ -59,7 +70,8 @@ with verdict_counts as (
         tenant, service, environment, evaluator, judge_version, minute, traces, total, hallucinated, unjudged,
         pending, first_total, first_hallucinated, escalated, pool_judged,
         trim_scale(sum_probability) as sum_probability, trim_scale(left_out) as left_out,
-        local_latency_us, pool_latency_us, last_event_time
+        local_latency_us, pool_latency_us, last_event_time,
+        {", ".join(_TRIMMED)}
     from rollups
 )
 select
@@ -70,7 +82,7 @@ full join counted using (tenant, service, environment, evaluator, judge_version,
 where to_jsonb(stored) is distinct from to_jsonb(counted)
     and minute >= {_KEPT_VERDICTS}
 order by key
-"""  # noqa: S608 - a constant is put in
+"""  # noqa: S608 - constants are put in
 
 _INTAKE = """
 with counted as (

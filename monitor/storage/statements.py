@@ -101,23 +101,29 @@ UPSERT_ROLLUPS: Final = """
 insert into rollups as kept (
     tenant, service, environment, evaluator, judge_version, minute,
     traces, total, hallucinated, unjudged, pending, first_total, first_hallucinated, escalated, pool_judged,
-    sum_probability, left_out, local_latency_us, pool_latency_us, last_event_time
+    sum_probability, left_out, local_latency_us, pool_latency_us, last_event_time,
+    first_weighed, first_unreachable, first_weight, first_weight_squares, first_hallucinated_weight,
+    first_hallucinated_weight_squares, first_last_event_time
 )
 select
     tenant, service, environment, evaluator, judge_version, minute,
     sum(traces), sum(total), sum(hallucinated), sum(unjudged), sum(pending), sum(first_total),
     sum(first_hallucinated), sum(escalated), sum(pool_judged), sum(sum_probability),
     sum(traces * (1 / sampling_probability::numeric - 1)), sum(local_latency_us), sum(pool_latency_us),
-    max(last_event_time)
+    max(last_event_time), sum(first_total), sum(first_unreachable), sum(first_total * weight),
+    sum(first_total * weight * weight), sum(first_hallucinated * weight), sum(first_hallucinated * weight * weight),
+    max(first_last_event_time)
 from unnest(
     %s::integer[], %s::timestamptz[], %s::double precision[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
     %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::numeric[], %s::bigint[], %s::bigint[],
-    %s::timestamptz[]
+    %s::timestamptz[], %s::bigint[], %s::timestamptz[]
 ) as said (
     segment_id, minute, sampling_probability, traces, total, hallucinated, unjudged, pending, first_total,
-    first_hallucinated, escalated, pool_judged, sum_probability, local_latency_us, pool_latency_us, last_event_time
+    first_hallucinated, escalated, pool_judged, sum_probability, local_latency_us, pool_latency_us, last_event_time,
+    first_unreachable, first_last_event_time
 )
 join segments using (segment_id)
+cross join lateral (select (1 / sampling_probability)::numeric as weight) as stands
 group by tenant, service, environment, evaluator, judge_version, minute
 order by tenant, service, environment, evaluator, judge_version, minute
 on conflict (tenant, service, environment, evaluator, judge_version, minute) do update set
@@ -135,6 +141,14 @@ on conflict (tenant, service, environment, evaluator, judge_version, minute) do 
     local_latency_us = kept.local_latency_us + excluded.local_latency_us,
     pool_latency_us = kept.pool_latency_us + excluded.pool_latency_us,
     last_event_time = greatest(kept.last_event_time, excluded.last_event_time),
+    first_weighed = kept.first_weighed + excluded.first_weighed,
+    first_unreachable = kept.first_unreachable + excluded.first_unreachable,
+    first_weight = kept.first_weight + excluded.first_weight,
+    first_weight_squares = kept.first_weight_squares + excluded.first_weight_squares,
+    first_hallucinated_weight = kept.first_hallucinated_weight + excluded.first_hallucinated_weight,
+    first_hallucinated_weight_squares =
+        kept.first_hallucinated_weight_squares + excluded.first_hallucinated_weight_squares,
+    first_last_event_time = greatest(kept.first_last_event_time, excluded.first_last_event_time),
     changed = pg_current_xact_id()
 """
 

@@ -22,7 +22,7 @@ from monitor.domain.errors import LedgerUnavailable
 from monitor.storage.engine import create_ledger_engine
 from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
-from monitor.storage.migrate import check, downgrade, upgrade
+from monitor.storage.migrate import await_migration, check, downgrade, upgrade
 from monitor.storage.recount import recount
 from monitor.storage.tables import metadata
 from monitor.storage.tending import due_alerts
@@ -145,6 +145,55 @@ def test_the_tables_hold_what_the_code_promises(postgres_url: str) -> None:
         pytest.raises(errors.CheckViolation, match="ck_receipt_ranges_outcomes"),
     ):
         connection.execute("insert into receipt_ranges values (1, 0, 0, 'f')")
+
+
+def test_a_check_changes_nothing(empty_database: Databases) -> None:
+    url = empty_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        tables = "select count(*) from pg_class where relnamespace not in (%s::regnamespace, %s::regnamespace)"
+        before = connection.execute(tables, ("pg_catalog", "information_schema")).fetchone()
+        assert not await_migration(url, seconds=0).up_to_date
+        assert connection.execute(tables, ("pg_catalog", "information_schema")).fetchone() == before
+
+
+def test_the_command_waits_for_somebody_who_migrates(
+    empty_database: Databases, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    url = empty_database()
+    with ThreadPoolExecutor(1) as pool:
+        migrated = pool.submit(upgrade, url)
+        code, _, err = cli(url, "--check", "--wait", "300")
+        assert (code, migrated.result().up_to_date) == (0, True)
+    assert "up to date" in err
+    downgrade(url, "0016")
+    code, out, err = cli(url, "--check", "--wait", "0.2")
+    assert (code, out) == (1, "")
+    assert "is at 0016; pending: 0018" in err
+    code, out, _ = cli(url, "--check", "--json")
+    said = json.loads(out)
+    assert (code, said["current"], said["pending"][-1], said["up_to_date"]) == (1, "0016", said["head"], False)
+
+
+def test_the_command_names_a_postgres_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["--check", "--json"], ["--check", "--json", "--wait", "0.1"]):
+        code, out, err = as_a_process(monkeypatch, "postgresql://nobody@127.0.0.1:1/none", *arguments)
+        said = json.loads(out)
+        assert (code, said["up_to_date"]) == (1, False)
+        assert "127.0.0.1" in said["error"]
+        assert said["error"] in err
+
+
+def test_only_a_check_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, err = as_a_process(monkeypatch, "postgresql://nobody@127.0.0.1:1/none", "--wait", "5")
+    assert code == 2
+    assert "only --check waits" in err
+
+
+def as_a_process(monkeypatch: pytest.MonkeyPatch, url: str, *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setenv("GROUNDWATCH_POSTGRES__URL", url)
+    command = [sys.executable, "-c", "from monitor.cli.main import main; main()", "migrate", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_the_command_migrates_and_says_so(empty_database: Databases, cli: Callable[..., tuple[int, str, str]]) -> None:

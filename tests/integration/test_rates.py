@@ -25,6 +25,7 @@ from monitor.storage.escalations import EscalationQueue
 from monitor.storage.ledger import Ledger
 from monitor.storage.rates import Bucket, count_rates
 from monitor.storage.recount import recount
+from monitor.storage.weighing import weigh_rollups
 from monitor.telemetry.instruments import Instruments
 from tests.examples.assessments import NOON, POOL, assessment, judgement, verdict
 
@@ -151,6 +152,9 @@ def test_the_rates_are_told_as_metrics_of_the_newest_judge(engine: Engine, audit
         }
 
     before = told_at(NOON + timedelta(hours=2))
+    with transaction(engine) as connection:
+        hours = connection.execute(text("select distinct hour from trusted_hours order by hour")).scalars().all()
+    assert hours == [NOON, NOON + timedelta(hours=1)]
     assert set(before["hallucination.rate"]) == {"raw", "corrected", "powered"}
     for method, rate in before["hallucination.rate"].items():
         assert before["hallucination.rate.low"][method] < rate < before["hallucination.rate.high"][method]
@@ -365,7 +369,13 @@ def test_one_probability_for_all_leaves_every_rate_as_it_is(
 ) -> None:
     (whole,) = found(engine)
     with transaction(engine) as connection:
+<<<<<<< HEAD
         connection.execute(text("update verdict_rows set sampling_probability = 0.1"))
+=======
+        connection.execute(text("update verdicts set sampling_probability = 0.1"))
+        connection.execute(text("update rollups set left_out = 9 * traces, first_weighed = 0"))
+    assert weigh_rollups(engine) > 0
+>>>>>>> rates
     (thinned,) = found(engine)
     assert flat(thinned) == pytest.approx(flat(whole))
     assert thinned.estimated_verdicts == pytest.approx(10 * whole.verdicts)

@@ -140,6 +140,7 @@ verdict_rows = Table(
     share("first_probability"),
     share("inclusion_probability"),
     CheckConstraint("sampling_probability > 0 and sampling_probability <= 1", name="sampling_probability"),
+<<<<<<< HEAD
     Index("ix_verdict_rows_escalated", "event_time", postgresql_where=text("escalated")),
     Index(
         "ix_verdict_rows_event_time", "event_time", postgresql_using="brin", postgresql_with={"pages_per_range": "16"}
@@ -147,6 +148,15 @@ verdict_rows = Table(
     comment="One row a judged trace. first_* is the local cascade's word and never changes; the rest is current."
     " No sampling probability is 1.",
     postgresql_partition_by="range (event_time)",
+=======
+    Index("ix_verdicts_event_time", "event_time", postgresql_using="brin"),
+    Index(
+        "ix_verdicts_trusted",
+        "event_time",
+        postgresql_where=text("action = 'escalate' and inclusion_probability > 0"),
+    ),
+    comment="One row a judged trace. first_* is the local cascade's word and never changes; the rest is current.",
+>>>>>>> rates
 )
 
 judges = Table(
@@ -300,6 +310,13 @@ rollups = Table(
     counter("local_latency_us"),
     counter("pool_latency_us"),
     moment("last_event_time"),
+    # What rates are made from; `first_weighed` is `first_total` where they hold all first verdicts of the minute.
+    *[counter(name) for name in ("first_weighed", "first_unreachable")],
+    *[
+        Column(f"first_{name}", Numeric, nullable=False, server_default=text("0"))
+        for name in ("weight", "weight_squares", "hallucinated_weight", "hallucinated_weight_squares")
+    ],
+    moment("first_last_event_time", nullable=True),
     Column("folded_total", BigInteger),
     Column("folded_hallucinated", BigInteger),
     Column("changed", XID8, nullable=False, server_default=text("pg_current_xact_id()")),
@@ -311,4 +328,16 @@ rollups = Table(
     ),
     comment="Counts per minute of event time and segment. Always equal to a recount of verdicts and judgements.",
     postgresql_with=UPDATED_IN_PLACE,
+)
+
+trusted_hours = Table(
+    "trusted_hours",
+    metadata,
+    *key("tenant", "service", "environment", "evaluator", "judge_version"),
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    *[Column(name, Boolean, primary_key=True) for name in ("said", "truth")],
+    Column("n", BigInteger, nullable=False),
+    *[Column(name, Numeric, nullable=False) for name in ("wx", "qx", "qxx")],
+    Index(None, "hour"),
+    comment="What the pool's words of an hour of event time add to rates; dropped when one comes, and made anew.",
 )
