@@ -12,7 +12,7 @@ rate is made from, so its minute's totals say all. What a trusted word changes i
 `rate_weighted_sums` stays as it is for the release before.
 
 Revision ID: 0018
-Revises: 0016
+Revises: 0017
 """
 
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ from alembic import op
 
 # ruff: noqa: S608 - only constants of this file are put in
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 
@@ -33,7 +33,6 @@ _ASKED = "since timestamptz, until timestamptz, bucket text, of_tenant text, of_
 
 # What is summed of first verdicts' weights, as of columns `first_…`.
 _NUMBERS = ("weight", "weight_squares", "hallucinated_weight", "hallucinated_weight_squares")
-_INDEX = "ix_verdicts_trusted"
 # First verdicts that said the one and are by the trusted word the other; with w = 1 / sampling probability, q = w
 # squared and x = 1 / the chance of a trusted word: the sums of w x, q x and q x squared.
 _CELL = "said boolean, truth boolean, n bigint, wx numeric, qx numeric, qxx numeric"
@@ -190,13 +189,12 @@ with draws as materialized (
         select coalesce(j.probability >= 0.5, j.raw_score > 0) as truth
         from judgements as j
         join judges using (judge)
-        where j.tenant = v.tenant and j.trace_id = v.trace_id
-            and j.evaluator = v.evaluator and j.judge_version = v.judge_version
+        where j.verdict_id = v.verdict_id and j.event_time = v.event_time
             and judges.tier = 'pool' and j.reason is null
         order by j.sequence desc
         limit 1
     ) as of_pool
-    where rate_trusted_rows.trust = 'pool' and v.action = 'escalate' and v.inclusion_probability > 0
+    where rate_trusted_rows.trust = 'pool' and v.escalated and v.inclusion_probability > 0
         and v.first_label is not null and {_wanted("rate_trusted_rows", "v", "event_time")}
     union all
     select
@@ -438,17 +436,9 @@ def upgrade() -> None:
     for made in (*FUNCTIONS.values(), *TRIGGERS, NEW_RATES):
         op.execute(made)
     _steps(now=" as (", then=" as materialized (")
-    # The verdicts that may have the pool's word. On the table that holds them, whatever it is called.
-    op.create_index(
-        _INDEX,
-        "verdicts",
-        ["event_time"],
-        postgresql_where=sa.text("action = 'escalate' and inclusion_probability > 0"),
-    )
 
 
 def downgrade() -> None:
-    op.drop_index(_INDEX, "verdicts")
     _steps(now=" as materialized (", then=" as (")
     op.execute(OLD_RATES)
     for trigger in ("rate_added", "rate_changed"):

@@ -54,6 +54,8 @@ class Tally:
     local_latency_us: int = 0
     pool_latency_us: int = 0
     last_event_time: datetime | None = None
+    first_unreachable: int = 0
+    first_last_event_time: datetime | None = None
 
     def add(self, said: Assessment, outcome: OutcomeColumns, *, first: bool) -> None:
         """Count one trace; `first` says whether detectors watch its verdict."""
@@ -62,8 +64,8 @@ class Tally:
         if outcome.probability is not None and outcome.hallucinated is not None:
             self.total += 1
             self.hallucinated += outcome.hallucinated
-            self.first_total += first
-            self.first_hallucinated += first and outcome.hallucinated
+            if first:
+                self._add_first(said, hallucinated=outcome.hallucinated)
             self.sum_probability = _EXACT.add(self.sum_probability, Decimal(f"{outcome.probability:.15g}"))
         else:
             self.unjudged += outcome.outcome == "u"
@@ -74,8 +76,17 @@ class Tally:
                 self.pool_judged += isinstance(judgement.result, Opinion)
             else:
                 self.local_latency_us += microseconds(judgement)
-        newest = self.last_event_time
-        self.last_event_time = said.trace.event_time if newest is None else max(newest, said.trace.event_time)
+        self.last_event_time = _newest(self.last_event_time, said)
+
+    def _add_first(self, said: Assessment, *, hallucinated: bool) -> None:
+        self.first_total += 1
+        self.first_hallucinated += hallucinated
+        self.first_unreachable += said.decision.inclusion_probability == 0
+        self.first_last_event_time = _newest(self.first_last_event_time, said)
+
+
+def _newest(known: datetime | None, said: Assessment) -> datetime:
+    return said.trace.event_time if known is None else max(known, said.trace.event_time)
 
 
 class CostKey(NamedTuple):

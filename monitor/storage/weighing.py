@@ -44,7 +44,7 @@ for update
 
 _WEIGH = f"""
 update rollups as kept
-set {", ".join(f"{name} = summed.{name}" for name in FIRST_SUMS)}
+set {", ".join(f"{name} = summed.{name}" for name in FIRST_SUMS)}, changed = pg_current_xact_id()
 from (
     select
         tenant, service, environment, evaluator, judge_version, date_trunc('minute', event_time, 'UTC') as minute,

@@ -1,4 +1,4 @@
-"""Each migration since 0016 on a ledger with data: nothing that the release before still uses goes, and no data do."""
+"""Each migration since 0017 on a ledger with data: nothing that the release before still uses goes, and no data do."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from monitor.storage.weighing import weigh_rollups
 from tests.examples.assessments import NOON, POOL, assessment, dead_letter, judgement, verdict
 from tests.examples.feedback import feedback
 
-FIRST = 17
+FIRST = 18
 VERSIONS = Path(__file__).parents[2] / "migrations" / "versions"
 REVISIONS = sorted(path.name[:4] for path in VERSIONS.glob("[0-9]*.py") if int(path.name[:4]) >= FIRST)
 
@@ -42,12 +42,7 @@ REFUSED = {
 }
 """What a migration may do only with a reason: the release before is still at work, and so are its writers."""
 
-ALLOWED: dict[tuple[str, str], str] = {
-    ("0018", "keeps writers out while it indexes"): (
-        "all or nothing is one transaction, and there is no concurrently in one; one pass over the table, of which "
-        "few rows are kept, and the 60 seconds of env.py's statement timeout at most"
-    ),
-}
+ALLOWED: dict[tuple[str, str], str] = {}
 
 
 def refusals(statement: str) -> set[str]:
@@ -139,8 +134,8 @@ def statements() -> Iterator[list[str]]:
 
 def before(revision: str, url: str) -> str:
     """The revision that it follows, in the order of the migrations."""
-    downgrade(url, "0016")
-    order = ["0016", *check(url).pending]
+    downgrade(url, "0017")
+    order = ["0017", *check(url).pending]
     return order[order.index(revision) - 1]
 
 

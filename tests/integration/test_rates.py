@@ -369,13 +369,9 @@ def test_one_probability_for_all_leaves_every_rate_as_it_is(
 ) -> None:
     (whole,) = found(engine)
     with transaction(engine) as connection:
-<<<<<<< HEAD
         connection.execute(text("update verdict_rows set sampling_probability = 0.1"))
-=======
-        connection.execute(text("update verdicts set sampling_probability = 0.1"))
         connection.execute(text("update rollups set left_out = 9 * traces, first_weighed = 0"))
     assert weigh_rollups(engine) > 0
->>>>>>> rates
     (thinned,) = found(engine)
     assert flat(thinned) == pytest.approx(flat(whole))
     assert thinned.estimated_verdicts == pytest.approx(10 * whole.verdicts)

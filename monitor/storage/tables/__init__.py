@@ -37,14 +37,9 @@ from monitor.storage.tables.history import (
     segment_hours,
     segments,
     slice_rollups,
-<<<<<<< HEAD
     topics,
-    verdict_rows,
-=======
-    traces,
     trusted_hours,
-    verdicts,
->>>>>>> rates
+    verdict_rows,
 )
 from monitor.storage.tables.labelling import label_draws, label_tasks, labels
 from monitor.storage.tables.pool import escalations, pool_spend
@@ -89,10 +84,7 @@ __all__ = [
     "subscriptions",
     "topics",
     "traces",
-<<<<<<< HEAD
-    "verdict_rows",
-=======
     "trusted_hours",
->>>>>>> rates
+    "verdict_rows",
     "verdicts",
 ]

@@ -140,7 +140,6 @@ verdict_rows = Table(
     share("first_probability"),
     share("inclusion_probability"),
     CheckConstraint("sampling_probability > 0 and sampling_probability <= 1", name="sampling_probability"),
-<<<<<<< HEAD
     Index("ix_verdict_rows_escalated", "event_time", postgresql_where=text("escalated")),
     Index(
         "ix_verdict_rows_event_time", "event_time", postgresql_using="brin", postgresql_with={"pages_per_range": "16"}
@@ -148,15 +147,6 @@ verdict_rows = Table(
     comment="One row a judged trace. first_* is the local cascade's word and never changes; the rest is current."
     " No sampling probability is 1.",
     postgresql_partition_by="range (event_time)",
-=======
-    Index("ix_verdicts_event_time", "event_time", postgresql_using="brin"),
-    Index(
-        "ix_verdicts_trusted",
-        "event_time",
-        postgresql_where=text("action = 'escalate' and inclusion_probability > 0"),
-    ),
-    comment="One row a judged trace. first_* is the local cascade's word and never changes; the rest is current.",
->>>>>>> rates
 )
 
 judges = Table(
