@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from monitor.storage.engine import transaction
 from monitor.storage.feedback import FeedbackBook
 from monitor.storage.labels import Window, draw_tasks
 from monitor.storage.ledger import Ledger
+from monitor.storage.lineage import Happening
 from monitor.storage.tables import confirmation_samples
 from tests.examples.alerts import alert
 from tests.examples.assessments import NOON, SPAN, TOPIC, VERSION, assessment, dead_letter, verdict
@@ -28,6 +30,7 @@ from tests.examples.feedback import feedback
 from tests.examples.filled import HOUR, NEXT_VERSION, fill
 
 OTEL = "0af7651916cd43dd8448eb211c80319c"
+PAGE = Path(__file__).parents[2].joinpath("docs", "lineage.md").read_text(encoding="utf-8")
 Run = Callable[..., Any]
 
 
@@ -242,3 +245,13 @@ def test_hostile_texts_reach_no_terminal(ledger: Ledger, run: Run, steps: Told) 
     for output in (page, run(f"t{bad}", "--json").stdout):
         assert [char for char in output if not char.isprintable() and char != "\n"] == []
     assert of(steps(f"t{bad}"), "verdict")[0]["reasoning"] == bad
+
+
+def test_the_page_names_every_step_and_field(engine: Engine, steps: Told) -> None:
+    fill(engine)
+    rows = {row.split("`")[1]: row for row in PAGE.splitlines() if row.startswith("| `")}
+    assert list(rows) == [str(happening) for happening in Happening]
+    every = "`tenant` `trace_id` `at` `step` `evaluator` `judge_version`"
+    for step in (step for trace_id in ("t-0-0", "t-0-2", "t-0-4") for step in steps(trace_id)):
+        row = rows[step["step"]] + (rows["settled"] if step["step"] == "waits" else "") + every
+        assert [field for field in step if f"`{field}`" not in row] == [], step["step"]

@@ -55,6 +55,10 @@ ANSWERS: dict[str, Any] = {
         ("help-desk", "unparseable", 2, 0),
         ("help-desk", "too_long", 1, 0),
     },
+    "What share of each hour's traces had no documents to be judged by?": [
+        (HOUR, "help-desk", 0, 8, 0.0),
+        (HOUR, "shop", 0, 1, 0.0),
+    ],
     "What is wrong with the records that cannot be read?": [("not_json", None, 1, NOON)],
     "When did it begin?": [(NOON, "not_json", 2)],
     "Are all dead letters that were counted still kept?": [(1, 1)],
