@@ -189,18 +189,27 @@ cross join lateral (
 ) as counted
 """
 
-# Of people the most count, and a tie is no word, as in the rates that trust them.
+# Of people the most count, and a tie is no word, as in the rates that trust them. Versions are paired within one
+# reading of the verdicts, grouped by what bounds may be asked for: a join with themselves reads all of them for any
+# window. The pool's word is looked for where the policy, or an alert to be confirmed, sent the trace to it.
 PAIRS = """
 create view report.agreement_pairs as
 select
-    one.tenant, one.service, one.environment, one.trace_id, one.evaluator, one.event_time, 'versions' as kind,
-    one.judge_version as a, other.judge_version as b, one.first_label as a_label, other.first_label as b_label,
-    one.decision_reason
-from verdicts as one
-join verdicts as other
-    on other.tenant = one.tenant and other.trace_id = one.trace_id and other.evaluator = one.evaluator
-        and other.event_time = one.event_time and other.judge_version > one.judge_version
-where one.first_label is not null and other.first_label is not null
+    tenant, service, environment, trace_id, evaluator, event_time, 'versions' as kind,
+    versions[one] as a, versions[other] as b, labels[one] as a_label, labels[other] as b_label,
+    reasons[one] as decision_reason
+from (
+    select
+        tenant, service, environment, trace_id, evaluator, event_time,
+        array_agg(judge_version) as versions, array_agg(first_label) as labels, array_agg(decision_reason) as reasons
+    from verdicts
+    where first_label is not null
+    group by tenant, service, environment, trace_id, evaluator, event_time
+    having count(*) > 1
+) as judged
+cross join lateral generate_subscripts(versions, 1) as one
+cross join lateral generate_subscripts(versions, 1) as other
+where versions[one] < versions[other]
 union all
 select
     said.tenant, said.service, said.environment, said.trace_id, said.evaluator, said.event_time, 'pool',
@@ -218,7 +227,11 @@ cross join lateral (
     order by word.sequence desc
     limit 1
 ) as of_pool
-where said.first_label is not null
+where said.first_label is not null and (
+    said.action = 'escalate' or (said.tenant, said.trace_id, said.evaluator, said.judge_version) in (
+        select tenant, trace_id, evaluator, judge_version from escalations where reason = 'confirmation'
+    )
+)
 union all
 select
     said.tenant, said.service, said.environment, said.trace_id, said.evaluator, said.event_time, 'people',
