@@ -257,7 +257,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{share:.1%}"
 
 
 _TELLERS: Mapping[Happening, Callable[[Facts], Lines]] = {

@@ -90,7 +90,7 @@ def test_a_trace_that_the_pool_judged_otherwise(engine: Engine, steps: Told, run
     assert (now["unsupported"][0]["text"], now["unsupported"][0]["support"]) == ("At te", "he ")
     page = run("t-0-2").stdout
     assert "⟦At te⟧n, on the moon." in page
-    assert "hallucinated, with a probability of 90.0 %" in page
+    assert "hallucinated, with a probability of 90.0%" in page
 
 
 def test_what_came_twice_and_what_people_and_later_judges_said(engine: Engine, steps: Told, run: Run) -> None:
@@ -156,7 +156,7 @@ def test_alerts_in_whose_time_it_was_answered(engine: Engine, ledger: Ledger, st
     assert sorted(step["alert_id"] for step in of(told, "alert")) == ["a-mine", "a-whole"]
     assert [(step["alert_id"], step["later"]) for step in of(told, "confirming")] == [("a-whole", True)]
     page = run("t-0-0").stdout
-    assert "rise of prompt_version = v7: 10.0 % → 30.0 % since 2026-03-01 12:00" in page
+    assert "rise of prompt_version = v7: 10.0% → 30.0% since 2026-03-01 12:00" in page
     assert "drawn from after the change, for the pool to confirm alert a-whole" in page
     assert of(steps("t-0-1"), "alert") == []
 

@@ -1,5 +1,6 @@
 """docs/sql.md tells the truth: its queries find what happened, and it names every column that a reader meets."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, timedelta
@@ -16,8 +17,10 @@ from monitor.config import PostgresSettings
 from monitor.storage.engine import create_ledger_engine, transaction
 from tests.examples.assessments import NOON, TOPIC, VERSION
 from tests.examples.filled import HOUR, NEXT_VERSION, fill
+from tests.support.surface import read_surface
 
 GUIDE = Path(__file__).parents[2].joinpath("docs", "sql.md").read_text(encoding="utf-8")
+RECORDED = json.loads(Path(__file__).parents[1].joinpath("data", "sql_surface.json").read_text(encoding="utf-8"))
 SECTIONS = {
     name: part
     for part in GUIDE.split("\n## ")
@@ -254,3 +257,14 @@ def test_kappa_is_cohens(engine: Engine) -> None:
     assert tuple(row)[8:13] == (50, 20, 15, 5, 10)
     assert row.agreement == ABOUT(0.7)
     assert row.kappa == ABOUT(0.4)
+
+
+def test_what_was_promised_stays(engine: Engine) -> None:
+    # Recorded once for each version of the surface; a version that is no longer compatible is taken out.
+    with transaction(engine) as connection:
+        now = read_surface(connection)
+        version, oldest = connection.execute(text("select version, compatible_with from report.version")).one()
+    assert sorted(map(int, RECORDED)) == list(range(oldest, version + 1))
+    for recorded in RECORDED.values():
+        for name, parts in recorded.items():
+            assert now[name][: len(parts)] == parts, name
