@@ -382,6 +382,10 @@ select
 from old_judgements as said
 join old_verdicts as of using (tenant, trace_id, evaluator, judge_version)
 group by 1, 2, 3, 4, 5, 6, 7;
+update escalations as asked set event_time = said.event_time
+from old_verdicts as said
+where asked.tenant = said.tenant and asked.trace_id = said.trace_id and asked.evaluator = said.evaluator
+    and asked.judge_version = said.judge_version;
 insert into duplicates (topic_id, partition, "offset", tenant, trace_id)
 select topic_id, partition, "offset", tenant, trace_id
 from old_receipts join topics using (topic)
@@ -538,6 +542,7 @@ def upgrade() -> None:
     op.execute("alter table rollups add column changed xid8 not null default '0'")
     op.execute("alter table rollups alter column changed set default pg_current_xact_id()")
     op.execute("create index ix_rollups_minute on rollups (minute)")
+    op.execute("alter table escalations add column event_time timestamptz")
     _run(DICTIONARIES + ROWS)
     for block in (COMPRESSION, FIRST_PARTITIONS, DAYS):
         op.execute(block)
@@ -571,6 +576,7 @@ def downgrade() -> None:
         op.execute(f"drop function {function}")
     op.execute("drop sequence verdict_blocks")
     op.execute("drop index ix_rollups_minute")
+    op.execute("alter table escalations drop column event_time")
     op.execute("alter table rollups drop column changed")
     for kind in _KINDS:
         op.execute(f"alter table old_{kind} rename to {kind}")

@@ -22,6 +22,7 @@ COMMANDS = (
     "train",
     "drift",
     "alerts",
+    "trace",
     "rates",
     "labels",
     "sidecar",

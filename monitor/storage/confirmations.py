@@ -178,6 +178,7 @@ def _escalate(connection: Connection, alert_id: str) -> None:
             trace_id=assessment.trace.trace_id,
             evaluator=assessment.evaluator,
             judge_version=assessment.judge_version,
+            event_time=assessment.trace.event_time,
             assessment=cast(literal(storable(encode_assessment(assessment).decode())), JSONB),
             reason=decision.reason,
             priority=decision.priority,

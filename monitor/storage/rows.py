@@ -259,7 +259,7 @@ def escalation_row(assessment: Assessment) -> Row:
     """A row of `escalations`, in the order of `COPY_ESCALATIONS`."""
     trace, decision = assessment.trace, assessment.decision
     return (
-        *(trace.tenant, trace.trace_id, assessment.evaluator, assessment.judge_version),
+        *(trace.tenant, trace.trace_id, assessment.evaluator, assessment.judge_version, trace.event_time),
         storable(encode_assessment(assessment).decode()),
         *(storable(decision.reason), decision.priority),
     )

@@ -56,7 +56,7 @@ copy payloads (
 """
 
 COPY_ESCALATIONS: Final = """
-copy escalations (tenant, trace_id, evaluator, judge_version, assessment, reason, priority) from stdin
+copy escalations (tenant, trace_id, evaluator, judge_version, event_time, assessment, reason, priority) from stdin
 """
 
 COPY_DUPLICATES: Final = 'copy duplicates (topic_id, partition, "offset", tenant, trace_id) from stdin'

@@ -23,6 +23,7 @@ escalations = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     moment("finished_at", nullable=True),
     Column("last_error", Text),
+    moment("event_time", nullable=True),
     UniqueConstraint("tenant", "trace_id", "evaluator", "judge_version"),
     one_of("state", ("waiting", "claimed", "done", "given_up"), "state"),
     Index(
