@@ -208,7 +208,9 @@ _CURRENT = (
 _PAYLOAD = "select * from traces where tenant = :tenant and trace_id = :trace_id"
 _VERDICTS = "select * from verdicts where tenant = :tenant and trace_id = :trace_id order by judged_at, judge_version"
 _RECEIPTS = """
-select topic, partition, "offset", outcome from verdicts where tenant = :tenant and trace_id = :trace_id
+select topic, partition, "offset", min(outcome) as outcome from verdicts
+where tenant = :tenant and trace_id = :trace_id
+group by topic, partition, "offset"
 union all
 select topic, partition, "offset", 'duplicate'
 from duplicates join topics using (topic_id)

@@ -100,8 +100,8 @@ def judge_again(engine: Engine, *trace_ids: str) -> None:
     )
     again = text(
         'insert into verdict_rows (verdict_id, event_time, judged_at, "offset", probability, first_probability,'
-        " inclusion_probability, sampling_probability, segment_id, decision_id, topic_id, partition, outcome, escalated,"
-        " hallucinated, first_hallucinated, trace_id, reason, detail, reasoning, unsupported)"
+        " inclusion_probability, sampling_probability, segment_id, decision_id, topic_id, partition, outcome,"
+        " escalated, hallucinated, first_hallucinated, trace_id, reason, detail, reasoning, unsupported)"
         " select said.verdict_id + 1000, event_time, judged_at + interval '30 minutes', \"offset\", 0.8, 0.8,"
         " inclusion_probability, sampling_probability, next.segment_id, decision_id, topic_id, partition, outcome,"
         " escalated, true, true, trace_id, reason, detail, reasoning, unsupported"
