@@ -5,6 +5,7 @@ the whole cascade) one verdict. There are no foreign keys between the high-volum
 retention of its own, and every batch is written by one transaction that knows all of them.
 """
 
+from monitor.storage.tables.access import reader_tenants, readers
 from monitor.storage.tables.alerting import (
     UNSETTLED,
     alert_transitions,
@@ -53,6 +54,8 @@ __all__ = [
     "otel_traces",
     "outbox",
     "pool_spend",
+    "reader_tenants",
+    "readers",
     "receipts",
     "rollups",
     "segment_hours",
