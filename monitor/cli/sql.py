@@ -68,12 +68,16 @@ def ask(
     with answering(settings, question) as answer:
         if as_json:
             cut = _write_json(answer, max_rows)
-        elif as_csv or not sys.stdout.isatty():
+        elif as_csv or not _on_terminal():
             cut = _write_csv(answer, max_rows)
         else:
             cut = _print_table(answer, max_rows or _TABLE_ROWS)
         if cut:
             typer.echo(f"cut after {cut:,} rows: there are more (--max-rows)", err=True)
+
+
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _query(

@@ -8,6 +8,7 @@ import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import psycopg
@@ -59,25 +60,29 @@ def answering(settings: PostgresSettings, question: Question) -> Iterator[Answer
         InvalidInput: Postgres refuses the query, or it took too long; says where in it and why.
         LedgerUnavailable: Postgres cannot be reached, or there is no role to read as.
     """
+    if "\0" in question.sql or any("\ud800" <= one <= "\udfff" for one in question.sql):
+        raise InvalidInput("the query holds what is no text: a NUL, or bytes that are not UTF-8")
     sql, values = bind(question.sql, question.parameters or {})
     with _refusals(sql, question), _connected(settings) as connection:
         _restrict(connection, question, become=READER_ALL_ROLE if settings.reader_url is None else None)
-        cursor = psycopg.RawCursor(connection)
+        columns = _columns(connection, sql)
         size = _AT_ONCE if psycopg.capabilities.has_stream_chunked() else 1
+        streamed = psycopg.RawCursor(connection).stream(sql, values, size=size)
         # A generator, by another name: closing it cancels what still runs.
-        with closing(cast("Generator[Sequence[Any], None, None]", cursor.stream(sql, values, size=size))) as rows:
-            # The columns are known once the first row, or the end, has come.
+        with closing(cast("Generator[Sequence[Any], None, None]", streamed)) as rows:
+            # What fails before the first row fails here: nothing is written then, not even a header.
             first = next(rows, None)
-            if cursor.description is None:
-                raise InvalidInput("that is no query: it returns no rows")
-            columns = tuple(column.name for column in cursor.description)
-            yield Answer(columns=columns, rows=_continued(first, rows))
+            yield Answer(columns=columns, rows=rows if first is None else chain([first], rows))
 
 
-def _continued(first: Sequence[Any] | None, rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
-    if first is not None:
-        yield first
-        yield from rows
+def _columns(connection: psycopg.Connection[Any], sql: str) -> tuple[str, ...]:
+    """Have Postgres read the query without running it: a stream without rows would never tell its columns."""
+    for result in (connection.pgconn.prepare(b"", sql.encode()), connection.pgconn.describe_prepared(b"")):
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            raise pg.error_from_result(result)
+    if not result.nfields:
+        raise InvalidInput("that is no query: it returns no rows")
+    return tuple((result.fname(place) or b"").decode() for place in range(result.nfields))
 
 
 @contextmanager
@@ -89,6 +94,7 @@ def _connected(settings: PostgresSettings) -> Iterator[psycopg.Connection[Any]]:
             url.render_as_string(hide_password=False),
             connect_timeout=max(2, math.ceil(settings.connect_timeout_seconds)),
             application_name="groundwatch sql",
+            client_encoding="utf-8",
         )
     except (psycopg.OperationalError, ArgumentError) as error:
         raise LedgerUnavailable(str(error).strip().splitlines()[0]) from None
