@@ -21,8 +21,8 @@ WRITER_ROLE = "groundwatch_writer"
 OWN = frozenset({"readers", "reader_tenants", "own_tenants", "alembic_version"})
 """Relations of `public` that no general rule is for: those that the rules are made from, and Alembic's."""
 
-DICTIONARIES = frozenset({"judges"})
-"""Tables that everybody may read whole: names and versions of judges, no tenant's text."""
+DICTIONARIES = frozenset({"judges", "decisions", "choices", "topics"})
+"""Tables that views may show whole: names and versions of judges and topics, reasons of policies; no tenant's text."""
 
 PARTS = ("verdicts", "judgements", "judges", "rollups", "labels", "label_draws", "label_tasks")
 """What functions of `report` read: readers reach it as views of `report_parts`, which promises nothing."""
@@ -47,7 +47,9 @@ order by c.relname
 """
 
 _VIEWS = """
-select relnamespace::regnamespace::text as schema, relname, relowner = 'groundwatch_views'::regrole as owned
+select
+    relnamespace::regnamespace::text as schema, relname, relowner = 'groundwatch_views'::regrole as owned,
+    coalesce(reloptions::text like '%security_invoker%', false) as invoking
 from pg_class
 where relnamespace::regnamespace::text in ('public', 'report') and relkind = 'v'
 order by 1, 2
@@ -60,6 +62,14 @@ select oid::regprocedure::text
 from pg_proc
 where (pronamespace = 'report'::regnamespace or pronamespace = 'public'::regnamespace and proname like 'rate\\_%')
     and provolatile = 's'
+"""
+
+
+# Whoever may call these has their owner's rights: not everybody, as Postgres would have it.
+_POWERFUL = """
+select oid::regprocedure::text
+from pg_proc
+where pronamespace in ('public'::regnamespace, 'report'::regnamespace, 'report_parts'::regnamespace) and prosecdef
 """
 
 
@@ -117,6 +127,8 @@ def _views(connection: Connection) -> Iterator[str]:
         if row.relname in OWN:
             continue
         name = f'{row.schema}."{row.relname}"'
+        if row.invoking:
+            yield f"alter view {name} reset (security_invoker)"
         if not row.owned:
             yield f"alter view {name} owner to {VIEWS_ROLE}"
         readers = WRITER_ROLE if row.schema == "public" else f"{READER_ROLE}, {WRITER_ROLE}"
@@ -133,3 +145,6 @@ def _parts() -> Iterator[str]:
 def _functions(connection: Connection) -> Iterator[str]:
     for name in connection.scalars(text(_FUNCTIONS)).all():
         yield f"alter function {name} set search_path = report_parts, public, pg_temp"
+    for name in connection.scalars(text(_POWERFUL)).all():
+        yield f"revoke execute on function {name} from public"
+        yield f"grant execute on function {name} to {WRITER_ROLE}"

@@ -466,7 +466,8 @@ cross join unnest(array['groundwatch_views', 'groundwatch_writer']) as who
 where c.relispartition and has_table_privilege(who, c.oid, 'select, insert, update, delete')
 union all
 select oid::regprocedure::text from pg_proc
-where pronamespace in ('public'::regnamespace, 'report'::regnamespace) and prosecdef
+where prosecdef and pronamespace in ('public'::regnamespace, 'report'::regnamespace, to_regnamespace('report_parts'))
+    and has_function_privilege('groundwatch_reader', oid, 'execute')
 """
 
 
@@ -489,14 +490,18 @@ def test_tables_to_come_are_covered_by_their_columns(engine: Engine, reader: Con
             "create table to_come (segment_id integer, day date) partition by range (day)",
             "create table to_come_1 partition of to_come for values from ('2026-01-01') to ('2026-01-02')",
             "insert into to_come values (-1, '2026-01-01'), (-2, '2026-01-01')",
-            "create view came as select segments.tenant, day from to_come join segments using (segment_id)",
+            (
+                "create view came with (security_invoker) as"
+                " select segments.tenant, day from to_come join segments using (segment_id)"
+            ),
             "create view report.came as select * from came",
+            "create function power_to_come() returns int security definer language sql as 'select 1'",
             "create table ranges_to_come (first bigint)",
             "insert into ranges_to_come values (1)",
             "create view report.ranges_to_come as select * from ranges_to_come",
         ):
             connection.exec_driver_sql(statement)
-    assert {"to_come", "ranges_to_come", "came"} <= set(left_open(engine))
+    assert {"to_come", "ranges_to_come", "came", "power_to_come()"} <= set(left_open(engine))
     with transaction(engine) as connection:
         assert covered_since(connection)
         protect(connection)
