@@ -20,7 +20,8 @@ from monitor.resources import resource
 _PARAMETER = re.compile(r":([a-z_][a-z0-9_]*)( = ?(.*?))?: (.+)")
 # Whatever may hold a colon that is no parameter's comes first, so that it is passed over whole.
 _PLACES = re.compile(
-    r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$|(?<![:\w\]]):([a-z_][a-z0-9_]*)\b", re.DOTALL
+    r"\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$|(?<![:\w\]]):([a-z_][a-z0-9_]*)\b",
+    re.DOTALL,
 )
 
 
