@@ -35,14 +35,9 @@ def run(connection: Connection) -> None:
 
 
 def _migrate(connection: Connection) -> None:
-    """Migrate, then cover what is new; nothing is locked where there was nothing to migrate."""
-    before = context.get_context().get_current_heads()
-    with connection.begin_nested() as unchanged:
-        release(connection)
-        context.run_migrations()
-        if context.get_context().get_current_heads() == before:
-            unchanged.rollback()
-            return
+    """Migrate, then cover what is new."""
+    release(connection)
+    context.run_migrations()
     if covered_since(connection):
         protect(connection)
 

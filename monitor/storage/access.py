@@ -87,7 +87,10 @@ def release(connection: Connection) -> None:
 
 
 def protect(connection: Connection) -> None:
-    """Cover every table, view and function that there is. Changes only what is not so yet."""
+    """Cover every table, view and function that there is. Changes only what is not so yet.
+
+    It runs when something was migrated: a change of these rules comes with a migration, be it an empty one.
+    """
     statements = [*_tables(connection), *_views(connection), *_parts(), *_functions(connection)]
     for statement in statements:
         connection.exec_driver_sql(statement)
