@@ -6,6 +6,7 @@
 from alembic import context
 from sqlalchemy import Connection, text
 
+from monitor.storage.access import covered_since, protect, release
 from monitor.storage.tables import metadata
 
 # Any number will do, as long as nothing else in the database takes the same one.
@@ -30,7 +31,15 @@ def run(connection: Connection) -> None:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
         connection.execute(text(f"set local lock_timeout = '{LOCK_TIMEOUT}'"))
         connection.execute(text(f"set local statement_timeout = '{STATEMENT_TIMEOUT}'"))
-        context.run_migrations()
+        _migrate(connection)
+
+
+def _migrate(connection: Connection) -> None:
+    """Migrate, then cover what is new."""
+    release(connection)
+    context.run_migrations()
+    if covered_since(connection):
+        protect(connection)
 
 
 run(context.config.attributes["connection"])

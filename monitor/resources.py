@@ -6,9 +6,9 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def resource(name: str) -> Path:
-    """The folder `schemas` or `migrations`.
+    """The folder `schemas`, `migrations` or `queries`.
 
-    The wheel ships them as `monitor/_schemas` and `monitor/_migrations`; an editable install reads the
+    The wheel ships them as `monitor/_schemas` and so on; an editable install reads the
     repository's own.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The alert worker: delivers what waits in the outbox, and tends the alerts that are open."""
+"""The alert worker: delivers what waits in the outbox, tends open alerts, and holds readers to their time."""
 
 import asyncio
 import signal
@@ -10,13 +10,14 @@ from monitor.alerts.webhook import MAX_ANSWER_BYTES, Webhook
 from monitor.config import Settings
 from monitor.outbound import AsyncHttpClient
 from monitor.services.alerts import AlertDelivery
+from monitor.services.reader_watch import ReaderWatch
 from monitor.services.tending import AlertTending
 from monitor.storage.engine import create_ledger_engine
 from monitor.streaming.producer import Producer
 from monitor.telemetry.setup import setup_telemetry
 
 _CLOSE_SECONDS = 2.0
-_CONNECTIONS = 3  # two for deliveries, one for tending
+_CONNECTIONS = 4  # two for deliveries, one for tending, one for the watch over readers
 
 
 def run(settings: Settings) -> int:
@@ -56,6 +57,7 @@ async def _run(settings: Settings) -> None:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(delivery.run(stop))
                 tasks.create_task(tending.run(stop))
+                tasks.create_task(ReaderWatch(engine, pace=alerts.tend_seconds).run(stop))
     finally:
         producer.close(timeout=_CLOSE_SECONDS)
         engine.dispose()

@@ -255,7 +255,7 @@ $$
 """
 
 VIEWS = """
-create view verdicts with (security_invoker = true) as
+create view verdicts as
 select
     segments.tenant, said.trace_id, segments.evaluator, segments.judge_version, segments.service,
     segments.environment, said.event_time, said.judged_at,
@@ -272,7 +272,7 @@ from verdict_rows as said
 join segments using (segment_id)
 join decisions using (decision_id)
 join topics using (topic_id);
-create view judgements with (security_invoker = true) as
+create view judgements as
 select
     segments.tenant, verdict.trace_id, segments.evaluator, segments.judge_version, said.sequence, choices.judge,
     said.judged_at, said.raw_score, said.probability, said.reason, said.detail, said.reasoning,
@@ -285,12 +285,12 @@ from judgement_rows as said
 join verdict_rows as verdict on verdict.verdict_id = said.verdict_id and verdict.event_time = said.event_time
 join segments on segments.segment_id = said.segment_id
 join choices on choices.choice_id = said.choice_id;
-create view traces with (security_invoker = true) as
+create view traces as
 select
     tenant, trace_id, service, environment, event_time, question, documents, answer, generator_model,
     prompt_version, tags, otel_trace_id, otel_span_id
 from payloads;
-create view receipts with (security_invoker = true) as
+create view receipts as
 select
     topics.topic, given.partition, given.first_offset + place - 1 as "offset",
     case substr(given.outcomes, place, 1)

@@ -135,7 +135,8 @@ ESCALATIONS = """
 create view report.escalation_history as
 select
     asked.tenant, said.service, said.environment, asked.trace_id, asked.evaluator, asked.judge_version,
-    asked.event_time, asked.created_at as escalated_at, asked.reason, asked.priority, asked.state, asked.attempts, asked.claims,
+    asked.event_time, asked.created_at as escalated_at, asked.reason, asked.priority, asked.state, asked.attempts,
+    asked.claims,
     asked.available_at, asked.finished_at,
     extract(epoch from coalesce(asked.finished_at, now()) - asked.created_at)::double precision as waited_seconds,
     asked.last_error,

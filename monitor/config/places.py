@@ -67,6 +67,10 @@ class PostgresSettings(Section):
 
     url: SecretStr = SecretStr("postgresql://groundwatch@127.0.0.1:5432/groundwatch")
     """libpq URL of the ledger database."""
+    reader_url: SecretStr | None = None
+    """libpq URL of a reader, for `groundwatch sql`; without it that is `url`'s user, as a reader of all tenants."""
+    saved_queries: Path | None = None
+    """Folder with `.sql` files of your own for `groundwatch sql`; they win over shipped ones of the same name."""
     connect_timeout_seconds: Seconds = 5.0
     """How long to wait for a connection before trying again."""
     statement_timeout_seconds: Seconds = 30.0

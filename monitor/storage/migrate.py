@@ -113,7 +113,8 @@ def _with_connection(url: str, work: Callable[[Connection], MigrationState], *, 
 
 def _upgrade(connection: Connection, revision: str) -> MigrationState:
     before = _state(connection)
-    if before.known:
+    # With nothing to migrate nothing is locked, not even for an instant.
+    if before.pending:
         command.upgrade(_config(connection), revision)
     return _state(connection)
 

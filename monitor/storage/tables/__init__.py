@@ -7,6 +7,7 @@ foreign keys between the high-volume tables: each kind of row has a retention of
 by one transaction that knows all of them.
 """
 
+from monitor.storage.tables.access import reader_tenants, readers
 from monitor.storage.tables.alerting import (
     UNSETTLED,
     alert_transitions,
@@ -73,6 +74,8 @@ __all__ = [
     "outbox",
     "payloads",
     "pool_spend",
+    "reader_tenants",
+    "readers",
     "receipt_ranges",
     "receipts",
     "rollups",

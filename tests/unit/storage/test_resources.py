@@ -5,7 +5,9 @@ import pytest
 from monitor.resources import resource
 
 
-@pytest.mark.parametrize(("name", "holds"), [("migrations", "env.py"), ("schemas", "rag_trace.v1.json")])
+@pytest.mark.parametrize(
+    ("name", "holds"), [("migrations", "env.py"), ("schemas", "rag_trace.v1.json"), ("queries", "coverage.sql")]
+)
 def test_folders_are_found(name: str, holds: str) -> None:
     assert (resource(name) / holds).is_file()
 

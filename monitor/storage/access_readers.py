@@ -1,0 +1,169 @@
+"""Login roles that read `report`: made, listed, removed, and held to their time.
+
+Roles belong to the cluster, what they see to the database: the same role may read other tenants in another ledger.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg import errors as pg
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from monitor.domain.errors import InvalidInput
+from monitor.storage.access import READER_ROLE
+from monitor.storage.engine import snapshot, transaction
+
+ALL_TENANTS = "*"
+"""In place of a tenant: all of them, those to come included."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_RESERVED = re.compile(r"pg_|groundwatch_")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reader:
+    """A login role that reads.
+
+    Attributes:
+        name: of the role.
+        tenants: whose rows it sees; `*` are all.
+        statement_seconds: one query of its may run so long.
+        created_at: when it was made.
+    """
+
+    name: str
+    tenants: tuple[str, ...]
+    statement_seconds: float
+    created_at: datetime
+
+
+def add_reader(engine: Engine, *, name: str, tenants: Sequence[str], statement_seconds: float, password: str) -> None:
+    """Make the role. The password leaves this process as a SCRAM verifier only: no log of Postgres's will show it.
+
+    Raises:
+        InvalidInput: the name cannot be one, or there is such a role.
+        LedgerUnavailable: Postgres is away or not migrated, or its user may make no roles.
+    """
+    if not _NAME.fullmatch(name) or _RESERVED.match(name):
+        raise InvalidInput(
+            f"{name!r} cannot be a reader's name: a letter, then letters, digits and underscores, all lower case, "
+            "63 at most; pg_ and groundwatch_ are taken"
+        )
+    with transaction(engine) as connection:
+        if connection.scalar(text("select 1 from pg_roles where rolname = :name"), {"name": name}):
+            raise InvalidInput(f"there is a role {name!r} in this Postgres; choose another name")
+        for statement in _making(connection, name, password, statement_seconds):
+            connection.exec_driver_sql(statement)
+        connection.execute(
+            text("insert into readers (role_name, statement_seconds) values (:name, :seconds)"),
+            {"name": name, "seconds": statement_seconds},
+        )
+        connection.execute(
+            text("insert into reader_tenants (role_name, tenant) values (:name, :tenant)"),
+            [{"name": name, "tenant": tenant} for tenant in dict.fromkeys(tenants)],
+        )
+
+
+def _making(connection: Connection, name: str, password: str, seconds: float) -> list[str]:
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    verifier = driver.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    database = connection.dialect.identifier_preparer.quote_identifier(
+        str(connection.scalar(text("select current_database()")))
+    )
+    of_role = f'alter role "{name}" in database {database} set'
+    milliseconds = max(1, round(seconds * 1000))
+    return [
+        f"create role \"{name}\" login nocreatedb nocreaterole password '{verifier}'",
+        # Its rights, but never its place: nobody becomes a group that others are members of, too.
+        f'grant {READER_ROLE} to "{name}" with inherit true, set false',
+        f"grant connect on database {database} to {READER_ROLE}",
+        f"{of_role} statement_timeout = '{milliseconds}ms'",
+        f"{of_role} idle_in_transaction_session_timeout = '{max(milliseconds, 60_000)}ms'",
+        f"{of_role} default_transaction_read_only = on",
+        f"{of_role} search_path = report",
+        *_power_over(connection, name),
+    ]
+
+
+def _power_over(connection: Connection, name: str) -> list[str]:
+    """What lets the ledger's owner end the reader's queries; a superuser may anyway."""
+    if connection.scalar(text("select rolsuper from pg_roles where rolname = current_user")):
+        return []
+    return [f'grant "{name}" to current_user with inherit true, set false']
+
+
+def list_readers(engine: Engine) -> list[Reader]:
+    """All of this database, by name.
+
+    Raises:
+        LedgerUnavailable: Postgres is away or not migrated.
+    """
+    query = """
+        select role_name, statement_seconds, created_at,
+            array(select tenant from reader_tenants as of where of.role_name = readers.role_name order by 1) as tenants
+        from readers order by role_name
+    """
+    with snapshot(engine) as connection:
+        return [
+            Reader(
+                name=row.role_name,
+                tenants=tuple(row.tenants),
+                statement_seconds=row.statement_seconds,
+                created_at=row.created_at,
+            )
+            for row in connection.execute(text(query))
+        ]
+
+
+def remove_reader(engine: Engine, name: str) -> None:
+    """End its sessions, and drop the role with all that it may.
+
+    Raises:
+        InvalidInput: there is none of that name, or the role is used for something else, too.
+        LedgerUnavailable: Postgres is away or not migrated, or its user may drop no such role.
+    """
+    named = {"name": name}
+    try:
+        with transaction(engine) as connection:
+            if not connection.scalar(text("delete from readers where role_name = :name returning 1"), named):
+                raise InvalidInput(f"there is no reader {name!r}; see groundwatch readers list")
+            connection.execute(text("delete from reader_tenants where role_name = :name"), named)
+            connection.execute(
+                text("select pg_terminate_backend(pid) from pg_stat_activity where usename = :name"), named
+            )
+            if connection.scalar(text("select 1 from pg_roles where rolname = :name"), named):
+                role = connection.dialect.identifier_preparer.quote_identifier(name)
+                connection.exec_driver_sql(f"drop owned by {role}")
+                connection.exec_driver_sql(f"drop role {role}")
+    except DBAPIError as error:
+        if isinstance(error.orig, pg.DependentObjectsStillExist):
+            raise InvalidInput(f"the role {name!r} is used elsewhere in this Postgres, too: {error.orig}") from None
+        raise
+
+
+_OVERLONG = """
+select usename, case when state = 'active' then pg_cancel_backend(pid) else pg_terminate_backend(pid) end as ended
+from pg_stat_activity
+join readers on role_name = usename
+where datname = current_database() and (
+    state = 'active' and clock_timestamp() - query_start > make_interval(secs => statement_seconds + 1)
+    or state like 'idle in transaction%'
+        and clock_timestamp() - state_change > make_interval(secs => greatest(statement_seconds, 60) + 1)
+)
+"""
+
+
+def stop_overlong(engine: Engine) -> list[str]:
+    """End what readers run beyond their time; the name of each reader that something was ended of.
+
+    A role may set its own `statement_timeout` to what it likes, so Postgres alone does not hold it.
+
+    Raises:
+        LedgerUnavailable: Postgres is away or not migrated, or its user may not end others' queries.
+    """
+    with transaction(engine) as connection:
+        return [row.usename for row in connection.execute(text(_OVERLONG)) if row.ended]
