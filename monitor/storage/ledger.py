@@ -11,6 +11,7 @@ from monitor.domain.trace import Origin
 from monitor.domain.verdict import Assessment
 from monitor.storage import staging, statements
 from monitor.storage.engine import retry_conflicts, transaction
+from monitor.storage.revision import reconsider
 from monitor.storage.rows import (
     Row,
     assessment_row,
@@ -29,6 +30,7 @@ class RecordReport:
         verdicts, unjudged, pending, dead_letters, duplicates: new receipts, by outcome.
         escalated: of these, traces that now wait for the pool.
         redelivered: records that had a receipt already, or came twice in the batch; nothing was done for them.
+        reconsidered: of the duplicates, replayed traces that their judge version could not judge before, and now can.
     """
 
     verdicts: int = 0
@@ -38,6 +40,7 @@ class RecordReport:
     duplicates: int = 0
     escalated: int = 0
     redelivered: int = 0
+    reconsidered: int = 0
 
     @property
     def inserted(self) -> int:
@@ -49,6 +52,7 @@ class RecordReport:
 class _Batch:
     """Everything to be copied, ready before the transaction begins, so that it is short and can be repeated."""
 
+    alive: list[Assessment]
     assessments: list[Row]
     judgements: list[Row]
     judges: list[Row]
@@ -56,6 +60,7 @@ class _Batch:
     ends: dict[tuple[str, int], int]
     records: int
     otel_traces: bool
+    replays: set[tuple[str, int]]
 
 
 class Ledger:
@@ -106,19 +111,24 @@ class Ledger:
             cursor.execute(statements.DECIDE_FATES)
             written: dict[str, int] = dict(cursor.execute(statements.INSERT_RECEIPTS))
             escalated = 0
+            reconsidered: list[int] = []
             if written:
+                if batch.replays:
+                    reconsidered = [number for (number,) in cursor.execute(statements.SELECT_RECONSIDERED)]
                 cursor.execute(statements.INSERT_VERDICTS)
                 if batch.otel_traces:
                     cursor.execute(statements.INSERT_OTEL_TRACES)
                 cursor.execute(statements.INSERT_JUDGEMENTS)
                 escalated = cursor.execute(statements.INSERT_ESCALATIONS).rowcount
                 cursor.execute(statements.INSERT_DEAD_LETTERS)
-            cursor.execute(statements.UPSERT_INTAKE, _ends(batch.ends))
+            cursor.execute(statements.UPSERT_INTAKE, _ends(batch))
             if written:
                 cursor.execute(statements.UPSERT_ROLLUPS)
                 if self._dimensions:
                     cursor.execute(statements.UPSERT_SLICES, {"dimensions": self._dimensions})
                 cursor.execute(statements.INSERT_SEGMENT_HOURS)
+            for number in reconsidered:
+                reconsider(connection, batch.alive[number])
         return RecordReport(
             verdicts=written.get("verdict", 0),
             unjudged=written.get("unjudged", 0),
@@ -127,6 +137,7 @@ class Ledger:
             duplicates=written.get("duplicate", 0),
             escalated=escalated,
             redelivered=batch.records - sum(written.values()),
+            reconsidered=len(reconsidered),
         )
 
 
@@ -137,6 +148,7 @@ def _prepare(assessments: Sequence[Assessment], dead_letters: Sequence[DeadLette
     origins = [item.origin for item in assessments] + [letter.origin for letter in dead_letters]
     said = [judgement for assessment in alive.values() for judgement in assessment.judgements]
     return _Batch(
+        alive=list(alive.values()),
         assessments=[assessment_row(number, assessment) for number, assessment in enumerate(alive.values())],
         judgements=[
             row for number, assessment in enumerate(alive.values()) for row in judgement_rows(number, assessment)
@@ -145,6 +157,7 @@ def _prepare(assessments: Sequence[Assessment], dead_letters: Sequence[DeadLette
         dead_letters=[dead_letter_row(letter) for letter in dead.values()],
         ends=_partition_ends(origins),
         records=len(assessments) + len(dead_letters),
+        replays={(origin.log, origin.partition) for origin in origins if origin.replay_id is not None},
         otel_traces=any(one.trace.otel_trace_id not in (None, one.trace.trace_id) for one in assessments),
     )
 
@@ -157,10 +170,12 @@ def _partition_ends(origins: Iterable[Origin]) -> dict[tuple[str, int], int]:
     return ends
 
 
-def _ends(ends: dict[tuple[str, int], int]) -> dict[str, list[str] | list[int]]:
+def _ends(batch: _Batch) -> dict[str, list[str] | list[int] | list[bool]]:
+    ends = batch.ends
     return {
         "topics": [topic for topic, _ in ends],
         "partitions": [partition for _, partition in ends],
+        "replays": [place in batch.replays for place in ends],
         "high_watermarks": list(ends.values()),
     }
 

@@ -17,8 +17,9 @@ with verdict_counts as (
         count(*) filter (where label = 'hallucinated') as hallucinated,
         count(*) filter (where outcome = 'unjudged') as unjudged,
         count(*) filter (where outcome = 'pending') as pending,
-        count(first_label) as first_total,
-        count(*) filter (where first_label = 'hallucinated') as first_hallucinated,
+        count(first_label) filter (where replay_id is null) as first_total,
+        count(*) filter (where first_label = 'hallucinated' and replay_id is null) as first_hallucinated,
+        count(replay_id) as replayed,
         count(*) filter (where action = 'escalate') as escalated,
         coalesce(sum(probability::numeric), 0) as sum_probability,
         sum(1 / sampling_probability::numeric - 1) as left_out,
@@ -39,7 +40,7 @@ with verdict_counts as (
 ), counted as (
     select
         tenant, service, environment, evaluator, judge_version, minute, traces, total, hallucinated, unjudged,
-        pending, first_total, first_hallucinated, escalated, coalesce(pool_judged, 0) as pool_judged,
+        pending, first_total, first_hallucinated, replayed, escalated, coalesce(pool_judged, 0) as pool_judged,
         trim_scale(sum_probability) as sum_probability, trim_scale(left_out) as left_out,
         coalesce(local_latency_us, 0) as local_latency_us,
         coalesce(pool_latency_us, 0) as pool_latency_us, last_event_time
@@ -48,7 +49,7 @@ with verdict_counts as (
 ), stored as (
     select
         tenant, service, environment, evaluator, judge_version, minute, traces, total, hallucinated, unjudged,
-        pending, first_total, first_hallucinated, escalated, pool_judged,
+        pending, first_total, first_hallucinated, replayed, escalated, pool_judged,
         trim_scale(sum_probability) as sum_probability, trim_scale(left_out) as left_out,
         local_latency_us, pool_latency_us, last_event_time
     from rollups
@@ -89,16 +90,23 @@ order by key
 # Outcomes are kept twice, by record and by trace, because the two are asked for apart.
 _OUTCOMES = """
 with by_record as (
-    select tenant, trace_id, outcome from receipts where outcome in ('verdict', 'unjudged', 'pending')
+    select tenant, trace_id, outcome
+    from receipts
+    join intake using (topic, partition)
+    where outcome in ('verdict', 'unjudged', 'pending') and not replays
 ), by_trace as (
-    select distinct on (tenant, trace_id, evaluator) tenant, trace_id, outcome from verdicts
+    select distinct on (tenant, trace_id, evaluator) tenant, trace_id, outcome, revision from verdicts
+    where replay_id is null
     order by tenant, trace_id, evaluator, judged_at
 )
 select
-    concat_ws(' ', tenant, trace_id) as key, to_jsonb(by_record) as stored, to_jsonb(by_trace) as counted
+    concat_ws(' ', tenant, trace_id) as key,
+    to_jsonb(by_record) as stored, to_jsonb(by_trace) - 'revision' as counted
 from by_record
 full join by_trace using (tenant, trace_id)
 where by_record.outcome is distinct from by_trace.outcome
+    -- Replays: the record ended as "could not judge", which a replay may make good.
+    and not coalesce(by_record.outcome = 'unjudged' and by_trace.outcome = 'verdict' and revision > 0, false)
 order by key
 """
 
@@ -116,7 +124,7 @@ with counted as (
         select dimension, {SLICE_VALUE} as value
         from (select distinct dimension from slice_rollups) as watched
     ) as said
-    where first_label is not null and said.value <> ''
+    where first_label is not null and said.value <> '' and replay_id is null
     group by 1, 2, 3, 4, 5, 6, 7, 8
 )
 select

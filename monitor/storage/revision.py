@@ -43,6 +43,12 @@ def revise(
     _count(connection, assessment, before=before, after=after, judgement=judgement)
 
 
+def reconsider(connection: Connection, assessment: Assessment) -> None:
+    """Let a replay's verdict follow upon its own version's "could not judge": judgements appended, evidence kept."""
+    for judgement in assessment.judgements or (None,):
+        revise(connection, assessment, judgement=judgement, outcome=assessment.outcome, at=assessment.judged_at)
+
+
 def _follow(
     connection: Connection,
     assessment: Assessment,

@@ -207,6 +207,7 @@ def assessment_row(number: int, assessment: Assessment) -> Row:
         sum(isinstance(judgement.result, Opinion) for judgement in pool),
         sum(map(microseconds, local)),
         sum(map(microseconds, pool)),
+        assessment.origin.replay_id,
     )
 
 

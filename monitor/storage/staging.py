@@ -15,6 +15,7 @@ create temporary table if not exists stage_assessments (
     action text not null, decision_reason text not null, inclusion_probability double precision not null,
     sampling_probability double precision not null, priority integer not null, assessment jsonb,
     pool_judged integer not null, local_latency_us bigint not null, pool_latency_us bigint not null,
+    replay_id bigint,
     fate text
 ) on commit delete rows;
 create temporary table if not exists stage_judgements (
@@ -37,7 +38,7 @@ copy stage_assessments (
     event_time, judged_at, question, documents, answer, generator_model, prompt_version, tags,
     otel_trace_id, otel_span_id, outcome, label, probability, reason, detail, reasoning, unsupported, decided_by,
     action, decision_reason, inclusion_probability, sampling_probability, priority, assessment,
-    pool_judged, local_latency_us, pool_latency_us
+    pool_judged, local_latency_us, pool_latency_us, replay_id
 ) from stdin
 """
 

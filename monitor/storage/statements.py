@@ -29,6 +29,12 @@ where (
     where receipts.topic = stage.topic and receipts.partition = stage.partition and receipts."offset" = stage."offset"
     limit 1
 ) is null
+-- Replays: a trace that is kept no longer is not brought back.
+and (replay_id is null or (
+    select true from traces
+    where traces.tenant = stage.tenant and traces.trace_id = stage.trace_id
+    limit 1
+))
 order by tenant, trace_id, topic, partition, "offset"
 on conflict (tenant, trace_id) do update set tenant = excluded.tenant where false
 """
@@ -43,18 +49,27 @@ on conflict do nothing
 """
 
 # A record without a fate was consumed before. Of several records with one trace id, the first is the trace.
+# Replays: the trace is known, and must still be; what is asked is whether this judge version has spoken of it.
 DECIDE_FATES = """
 with fresh as (
     select
         number,
         row_number() over (
-            partition by tenant, trace_id, evaluator order by topic, partition, "offset"
+            partition by tenant, trace_id, evaluator, case when replay_id is not null then judge_version end
+            order by topic, partition, "offset"
         ) > 1 or (
             select true from verdicts
             where verdicts.tenant = stage.tenant and verdicts.trace_id = stage.trace_id
                 and verdicts.evaluator = stage.evaluator
+                and (stage.replay_id is null or verdicts.judge_version = stage.judge_version)
             limit 1
-        ) is not null as seen
+        ) is not null or (
+            stage.replay_id is not null and (
+                select true from traces
+                where traces.tenant = stage.tenant and traces.trace_id = stage.trace_id
+                limit 1
+            ) is null
+        ) as seen
     from stage_assessments as stage
     where (
         select true from receipts
@@ -97,16 +112,27 @@ with written as (
 select outcome, count(*) from written group by outcome
 """
 
+# Replays: rows of this very version that say "could not judge", and what it says now.
+SELECT_RECONSIDERED = """
+select min(stage.number)
+from stage_assessments as stage
+join verdicts using (tenant, trace_id, evaluator, judge_version)
+where stage.replay_id is not null and stage.fate = 'duplicate' and stage.outcome = 'verdict'
+    and verdicts.outcome = 'unjudged'
+group by tenant, trace_id, evaluator, judge_version
+order by tenant, trace_id, evaluator, judge_version
+"""
+
 INSERT_VERDICTS = """
 insert into verdicts (
     tenant, trace_id, evaluator, judge_version, service, environment, event_time, judged_at,
     outcome, label, probability, reason, detail, first_label, first_probability, reasoning, unsupported, decided_by,
-    action, decision_reason, inclusion_probability, sampling_probability
+    action, decision_reason, inclusion_probability, sampling_probability, replay_id
 )
 select
     tenant, trace_id, evaluator, judge_version, service, environment, event_time, judged_at,
     outcome, label, probability, reason, detail, label, probability, reasoning, unsupported, decided_by,
-    action, decision_reason, inclusion_probability, sampling_probability
+    action, decision_reason, inclusion_probability, sampling_probability, replay_id
 from stage_assessments
 where fate <> 'duplicate'
 order by tenant, trace_id, evaluator, judge_version
@@ -148,14 +174,14 @@ on conflict do nothing
 UPSERT_INTAKE = """
 insert into intake as kept (
     topic, partition, high_watermark, next_offset, verdicts, unjudged, pending, dead_letters, duplicates,
-    newest_event_time, arrived_at
+    newest_event_time, arrived_at, replays
 )
 select
     seen.topic, seen.partition, seen.high_watermark, coalesce(new.next_offset, 0),
     coalesce(new.verdicts, 0), coalesce(new.unjudged, 0), coalesce(new.pending, 0),
-    coalesce(new.dead_letters, 0), coalesce(new.duplicates, 0), new.newest_event_time, now()
-from unnest(%(topics)s::text[], %(partitions)s::integer[], %(high_watermarks)s::bigint[])
-    as seen (topic, partition, high_watermark)
+    coalesce(new.dead_letters, 0), coalesce(new.duplicates, 0), new.newest_event_time, now(), seen.replays
+from unnest(%(topics)s::text[], %(partitions)s::integer[], %(high_watermarks)s::bigint[], %(replays)s::boolean[])
+    as seen (topic, partition, high_watermark, replays)
 left join (
     select
         topic, partition, max("offset") + 1 as next_offset,
@@ -164,11 +190,12 @@ left join (
         count(*) filter (where fate = 'pending') as pending,
         count(*) filter (where fate = 'dead_letter') as dead_letters,
         count(*) filter (where fate = 'duplicate') as duplicates,
-        max(event_time) filter (where event_time <= now()) as newest_event_time
+        -- Replays: they are old, and must hold no minute open.
+        max(event_time) filter (where event_time <= now() and replay_id is null) as newest_event_time
     from (
-        select topic, partition, "offset", fate, event_time from stage_assessments
+        select topic, partition, "offset", fate, event_time, replay_id from stage_assessments
         union all
-        select topic, partition, "offset", 'dead_letter', null from stage_dead_letters
+        select topic, partition, "offset", 'dead_letter', null, null from stage_dead_letters
     ) as receipt
     group by topic, partition
 ) as new using (topic, partition)
@@ -189,7 +216,7 @@ UPSERT_ROLLUPS = """
 insert into rollups as kept (
     tenant, service, environment, evaluator, judge_version, minute,
     traces, total, hallucinated, unjudged, pending, first_total, first_hallucinated, escalated, pool_judged,
-    sum_probability, left_out, local_latency_us, pool_latency_us, last_event_time
+    sum_probability, left_out, local_latency_us, pool_latency_us, last_event_time, replayed
 )
 select
     tenant, service, environment, evaluator, judge_version, date_trunc('minute', event_time, 'UTC') as minute,
@@ -198,15 +225,17 @@ select
     count(*) filter (where label = 'hallucinated'),
     count(*) filter (where outcome = 'unjudged'),
     count(*) filter (where outcome = 'pending'),
-    count(label),
-    count(*) filter (where label = 'hallucinated'),
+    -- Replays: detectors watch what happens, not what is judged anew.
+    count(label) filter (where replay_id is null),
+    count(*) filter (where label = 'hallucinated' and replay_id is null),
     count(*) filter (where action = 'escalate'),
     sum(pool_judged),
     coalesce(sum(probability::numeric), 0),
     sum(1 / sampling_probability::numeric - 1),
     sum(local_latency_us),
     sum(pool_latency_us),
-    max(event_time)
+    max(event_time),
+    count(replay_id)
 from stage_assessments
 where fate <> 'duplicate'
 group by tenant, service, environment, evaluator, judge_version, minute
@@ -225,7 +254,8 @@ on conflict (tenant, service, environment, evaluator, judge_version, minute) do 
     left_out = kept.left_out + excluded.left_out,
     local_latency_us = kept.local_latency_us + excluded.local_latency_us,
     pool_latency_us = kept.pool_latency_us + excluded.pool_latency_us,
-    last_event_time = greatest(kept.last_event_time, excluded.last_event_time)
+    last_event_time = greatest(kept.last_event_time, excluded.last_event_time),
+    replayed = kept.replayed + excluded.replayed
 """
 
 SLICE_VALUE = """left(case dimension
@@ -248,7 +278,7 @@ cross join lateral (
     select dimension, {SLICE_VALUE} as value
     from unnest(%(dimensions)s::text[]) as dimension
 ) as said
-where fate <> 'duplicate' and label is not null and said.value <> ''
+where fate <> 'duplicate' and label is not null and said.value <> '' and replay_id is null
 group by tenant, service, environment, evaluator, judge_version, said.dimension, said.value, minute
 order by tenant, service, environment, evaluator, judge_version, said.dimension, said.value, minute
 on conflict (tenant, service, environment, evaluator, judge_version, dimension, value, minute) do update set
@@ -261,7 +291,7 @@ insert into segment_hours (tenant, service, environment, evaluator, judge_versio
 select distinct
     tenant, service, environment, evaluator, judge_version, date_trunc('hour', event_time, 'UTC') as hour
 from stage_assessments
-where fate <> 'duplicate' and label is not null
+where fate <> 'duplicate' and label is not null and replay_id is null
 order by tenant, service, environment, evaluator, judge_version, hour
 on conflict do nothing
 """

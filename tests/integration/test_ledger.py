@@ -94,6 +94,7 @@ def test_a_verdict_is_kept_with_all_that_led_to_it(engine: Engine, ledger: Ledge
         "decision_reason": "sure",
         "inclusion_probability": 0.02,
         "sampling_probability": 1.0,
+        "replay_id": None,
     }
     [payload] = rows(engine, traces)
     assert payload["documents"] == [

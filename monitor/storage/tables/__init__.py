@@ -32,6 +32,7 @@ from monitor.storage.tables.history import (
 )
 from monitor.storage.tables.labelling import label_draws, label_tasks, labels
 from monitor.storage.tables.pool import escalations, pool_spend
+from monitor.storage.tables.replaying import replays
 
 __all__ = [
     "UNSETTLED",
@@ -54,6 +55,7 @@ __all__ = [
     "outbox",
     "pool_spend",
     "receipts",
+    "replays",
     "rollups",
     "segment_hours",
     "silences",

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -66,6 +67,9 @@ verdicts = Table(
         nullable=False,
         server_default=text("1"),
         comment="With which the trace was kept before it was judged: it stands for as many as the inverse says.",
+    ),
+    Column(
+        "replay_id", BigInteger, comment="The replay that had the trace judged by this version; null for the first."
     ),
     one_of("outcome", ("verdict", "unjudged", "pending"), "outcome"),
     one_of("label", ("faithful", "hallucinated"), "label"),
@@ -141,6 +145,13 @@ intake = Table(
     *[counter(name) for name in ("verdicts", "unjudged", "pending", "dead_letters", "duplicates")],
     Column("newest_event_time", DateTime(timezone=True)),
     Column("arrived_at", DateTime(timezone=True)),
+    Column(
+        "replays",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="Of the topic of replays, which the accounting of traces leaves out.",
+    ),
     comment="A partition's end as last seen, its receipts counted by outcome, and how far its event time has come.",
     postgresql_with=UPDATED_IN_PLACE,
 )
@@ -195,6 +206,13 @@ rollups = Table(
     counter("local_latency_us"),
     counter("pool_latency_us"),
     moment("last_event_time"),
+    Column(
+        "replayed",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Those of `traces` that a replay had judged. No detector watches them.",
+    ),
     Column("folded_total", BigInteger),
     Column("folded_hallucinated", BigInteger),
     Index(
