@@ -105,7 +105,7 @@ class Origin:
     `topic_id` tells one life of a topic from the next: a topic that was deleted and made again, or a broker that
     lost its memory, counts from offset 0 once more, and its records are not those that lay there before.
 
-    `replay_id` is that of the replay which sent the record: a trace that was judged before is judged by another version.
+    `replay_id` is that of the replay which sent the record: its trace was judged before, and is judged once more.
     """
 
     topic: str
