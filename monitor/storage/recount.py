@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, text
 from monitor.storage.engine import snapshot
 from monitor.storage.statements import SLICE_VALUE
 
-_ROLLUPS = """
+ROLLUPS = """
 with verdict_counts as (
     select
         tenant, service, environment, evaluator, judge_version, date_trunc('minute', event_time, 'UTC') as minute,
@@ -63,7 +63,7 @@ where to_jsonb(stored) is distinct from to_jsonb(counted)
 order by key
 """
 
-_INTAKE = """
+INTAKE = """
 with counted as (
     select
         topic, partition, max("offset") + 1 as next_offset,
@@ -88,7 +88,7 @@ order by key
 """
 
 # Outcomes are kept twice, by record and by trace, because the two are asked for apart.
-_OUTCOMES = """
+OUTCOMES = """
 with by_record as (
     select tenant, trace_id, outcome
     from receipts
@@ -112,7 +112,7 @@ order by key
 
 
 # Only what was counted can be held against the rows: dimensions come and go with the settings.
-_SLICES = f"""
+SLICES = f"""
 with counted as (
     select
         v.tenant, v.service, v.environment, v.evaluator, v.judge_version, said.dimension, said.value,
@@ -162,14 +162,15 @@ def recount(engine: Engine) -> list[Difference]:
     """
     with snapshot(engine) as connection:
         return [
-            *_differences(connection, "rollups", _ROLLUPS),
-            *_differences(connection, "slice_rollups", _SLICES),
-            *_differences(connection, "intake", _INTAKE),
-            *_differences(connection, "receipts", _OUTCOMES),
+            *differences(connection, "rollups", ROLLUPS),
+            *differences(connection, "slice_rollups", SLICES),
+            *differences(connection, "intake", INTAKE),
+            *differences(connection, "receipts", OUTCOMES),
         ]
 
 
-def _differences(connection: Connection, table: str, query: str) -> list[Difference]:
+def differences(connection: Connection, table: str, query: str) -> list[Difference]:
+    """The rows of one query above."""
     return [
         Difference(table=table, key=row.key, stored=row.stored, counted=row.counted)
         for row in connection.execute(text(query))

@@ -133,16 +133,15 @@ def compared_days(
     Raises:
         LedgerUnavailable: Postgres is away or not migrated.
     """
-    for span in days(engine, since=replay.selection.since, until=None):
-        if span.since < replay.selection.until:
-            yield _day(engine, _parameters(replay, span, against=against), most=most, characters=characters)
+    for span in days(engine, since=replay.selection.since, until=replay.selection.until):
+        yield _day(engine, _parameters(replay, span, against=against), most=most, characters=characters)
 
 
 def _parameters(replay: Replay, span: Span, *, against: str | None) -> dict[str, Any]:
     selection = replay.selection
     return {
         "since": span.since,
-        "until": min(span.until, selection.until),
+        "until": span.until,
         "evaluator": FAITHFULNESS,
         "judge_version": replay.judge_version,
         "against": against,

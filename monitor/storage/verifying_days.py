@@ -21,17 +21,16 @@ class Span:
 
 
 def days(engine: Engine, *, since: datetime | None, until: datetime | None) -> list[Span]:
-    """UTC days, the first and the last cut to the bounds; where there are none, from the first verdict to the last.
+    """UTC days from the first verdict to the last, cut to the bounds.
 
     Raises:
         LedgerUnavailable: Postgres is away or not migrated.
     """
-    if since is None or until is None:
-        first, last = _extent(engine)
-        if first is None or last is None:
-            return []
-        since, until = since or first, until or last + timedelta(microseconds=1)
-    return list(_cut(since, until))
+    first, last = _extent(engine)
+    if first is None or last is None:
+        return []
+    end = last + timedelta(microseconds=1)
+    return list(_cut(max(since or first, first), min(until or end, end)))
 
 
 def _extent(engine: Engine) -> tuple[datetime | None, datetime | None]:

@@ -1,4 +1,4 @@
-"""A replay that is stopped, killed and resumed on both its ends: one verdict more of each trace, the old ones as they were."""
+"""A replay stopped, killed and resumed on both ends: one verdict more of each trace, and the old ones as they were."""
 
 import json
 import os
@@ -28,9 +28,11 @@ from monitor.storage.recount import recount
 from tests.support.pipeline import DEADLINE, Pipeline
 from tests.support.processes import command, worker
 
-TRACES = int(os.environ.get("GROUNDWATCH_REPLAY_TRACES", "400"))
+TRACES = int(os.environ.get("GROUNDWATCH_REPLAY_TRACES", "300"))
 PATIENCE = DEADLINE + TRACES / 20
 KILLS = 2
+# Slow enough to be killed on the way.
+SLOWLY = TRACES / 40
 NO_POOL = {"audit_share": 0, "escalate_unsure_share": 0}
 
 
@@ -56,8 +58,8 @@ class Replays:
     def worker(self) -> Child:
         return worker("judge", self.directory, self.environment, "--replays")
 
-    def send(self, *arguments: str) -> Child:
-        return command(self.directory, self.environment, "replay", *arguments, "--rate", str(max(40, TRACES / 20)))
+    def send(self, *arguments: str, rate: float = 500) -> Child:
+        return command(self.directory, self.environment, "replay", *arguments, "--rate", str(rate))
 
     def say(self, *arguments: str) -> Any:
         program = Path(sys.executable).with_name("groundwatch")
@@ -101,7 +103,7 @@ NEW = "select tenant, trace_id, judge_version from verdicts where replay_id is n
 def test_a_replay_stopped_killed_and_resumed(judged: Child, replays: Replays) -> None:
     before, accounted = replays.rows(OLD), accounting(replays.engine)
     version = replays.say("version").strip()
-    sender = replays.send("start")
+    sender = replays.send("start", rate=SLOWLY)
     workers = replays.worker()
     for number in range(KILLS):
         reached, seen = replays.sent(), replays.judged()
@@ -110,7 +112,7 @@ def test_a_replay_stopped_killed_and_resumed(judged: Child, replays: Replays) ->
         workers.wait_until(lambda seen=seen: replays.judged() > seen, deadline_seconds=PATIENCE)
         workers.kill()
         assert replays.sent() < TRACES, f"kill {number + 1} came too late: all was sent"
-        workers, sender = replays.worker(), replays.send("resume", "1")
+        workers, sender = replays.worker(), replays.send("resume", "1", rate=SLOWLY)
     reached = replays.sent()
     sender.wait_until(lambda: replays.sent() > reached, deadline_seconds=PATIENCE)
     assert json.loads(replays.say("stop", "1", "--json"))["state"] == "stopped"
