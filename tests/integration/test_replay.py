@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
+from typer.testing import CliRunner
 
+from monitor.cli.replay import app
 from monitor.config import KafkaSettings
 from monitor.domain.dead_letter import DeadLetter, DeadLetterReason
 from monitor.domain.errors import InvalidInput, StreamUnavailable
@@ -289,3 +291,28 @@ def test_the_report_compares_over_the_selection(
     assert report(engine, replay, against="cascade@nobody").whole.agreement is None
     with engine.connect() as connection:
         assert connection.execute(text("select count(*) from verdicts where replay_id is not null")).scalar_one() == 5
+
+
+def test_report_and_status_read_well(
+    engine: Engine, ledger: Ledger, filled: list[Assessment], book: ReplayBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = book.begin(selection(since=NOON, service="library"), judge_version=OTHER, actor="ada")
+    said = assessment(3, probability=0.125, judge_version=OTHER)
+    origin = replace(said.origin, topic="rag.replays.v1", replay_id=replay.replay_id)
+    ledger.record([replace(said, trace=filled[3].trace, origin=origin)])
+    dead = book.begin(selection(Kind.DEAD_LETTERS, reason="not_json"), judge_version=None, actor="bob")
+    monkeypatch.setenv("GROUNDWATCH_POSTGRES__URL", engine.url.render_as_string(hide_password=False))
+    run = partial(CliRunner().invoke, app)
+    lines = run(["report", str(replay.replay_id)]).stdout.splitlines()
+    assert lines[0].startswith(
+        f"4 traces with a verdict of another version than {OTHER}: 1 judged by both, 3 still missing"
+    )
+    assert lines[2].split()[:4] == ["city/library/production", VERSION, "1", "0.0%"]
+    assert "city/library/production t-0-3: hallucinated 0.900 → faithful 0.125" in lines
+    assert "  A At ten, on the moon." in lines
+    table = run(["status"]).stdout
+    assert "dead letters, reason not_json, to 2027-04-05 12:00" in table
+    assert "traces, service library, from 2026-03-01 12:00, to 2027-04-05 12:00" in table
+    refused = run(["report", str(dead.replay_id)])
+    assert isinstance(refused.exception, InvalidInput)
+    assert "0 sent, 0 refused" in str(refused.exception)
