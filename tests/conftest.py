@@ -89,6 +89,7 @@ def kafka_settings(broker: str) -> KafkaSettings:
         traces_topic=f"{name}.traces.v1",
         judgements_topic=f"{name}.judgements.v1",
         dead_letters_topic=f"{name}.dead-letters.v1",
+        replays_topic=f"{name}.replays.v1",
         feedback_topic=f"{name}.feedback.v1",
         alerts_topic=f"{name}.alerts.v1",
         partitions=3,

@@ -1,4 +1,7 @@
-"""The judge worker: rag.traces.v1 to rag.judgements.v1 and rag.dead-letters.v1. It needs Kafka, and no database."""
+"""The judge worker: rag.traces.v1, or rag.replays.v1, to rag.judgements.v1 and rag.dead-letters.v1.
+
+It needs Kafka, and no database.
+"""
 
 import asyncio
 import logging
@@ -9,32 +12,39 @@ from monitor.services.dead_letters import DeadLetterCap
 from monitor.services.judge import JudgeService, Worked
 from monitor.streaming.consume import Record, run_batches
 from monitor.streaming.producer import Producer
-from monitor.streaming.topics import await_topics, judge_group, topic_id
+from monitor.streaming.topics import await_topics, judge_group, replays_group, topic_id
 from monitor.telemetry.setup import Telemetry, setup_telemetry
 
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, replays: bool = False) -> int:
     """Judge until SIGTERM; returns the exit code.
 
+    Args:
+        settings: which judges, and where Kafka is.
+        replays: judge what is sent to be judged anew, in place of live traffic.
+
     Raises:
-        JudgeUnavailable: a judge's model cannot be loaded.
+        JudgeUnavailable: a judge's model cannot be loaded, or a replay asks for another version.
         DeadLetterLimit: too much of the topic cannot be read.
     """
     cascade = load_cascade(settings)
     logger.info("judging", extra={"version": cascade.version, "judges": [judge.version for judge in cascade.judges]})
-    await_topics(settings.kafka)
+    kafka = settings.kafka
+    await_topics(kafka)
+    topic = kafka.replays_topic if replays else kafka.traces_topic
     telemetry = setup_telemetry(settings.telemetry, "groundwatch-judge")
-    producer = Producer(settings.kafka)
+    producer = Producer(kafka)
     service = JudgeService(
         cascade=cascade,
         producer=producer,
-        topics=settings.kafka,
-        topic_id=topic_id(settings.kafka, settings.kafka.traces_topic),
+        topics=kafka,
+        topic_id=topic_id(kafka, topic),
         cap=DeadLetterCap(window=settings.judge.dead_letter_window, share=settings.judge.dead_letter_share_limit),
         clock=now,
-        observe=_Observer(telemetry, settings.kafka.traces_topic),
+        observe=_Observer(telemetry, topic, replays=replays),
+        version=cascade.version if replays else None,
     )
 
     async def work(records: list[Record]) -> None:
@@ -43,9 +53,9 @@ def run(settings: Settings) -> int:
 
     try:
         run_batches(
-            settings.kafka,
-            group=judge_group(settings.kafka),
-            topics=[settings.kafka.traces_topic],
+            kafka,
+            group=replays_group(kafka) if replays else judge_group(kafka),
+            topics=[topic],
             handler=work,
             batch_size=settings.judge.batch_size,
             batch_seconds=settings.judge.batch_seconds,
@@ -59,13 +69,15 @@ def run(settings: Settings) -> int:
 class _Observer:
     """Tells telemetry what became of each chunk of a batch, once it is durable in Kafka."""
 
-    def __init__(self, telemetry: Telemetry, topic: str) -> None:
+    def __init__(self, telemetry: Telemetry, topic: str, *, replays: bool) -> None:
         self._telemetry = telemetry
         self._topic = topic
+        self._replays = replays
         self._behind: dict[int, int] = {}
 
     def __call__(self, worked: Worked) -> None:
-        for assessment in worked.assessments:
+        # Replays are old: counted and told once more, they would pass for today's traffic.
+        for assessment in () if self._replays else worked.assessments:
             self._telemetry.instruments.assessed(assessment)
             self._telemetry.evaluations.emit(assessment)
         for letter in worked.dead_letters:

@@ -44,14 +44,19 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one worker and exit with its code."""
-    name = _parser().parse_args(arguments).name
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    name = given.name
+    if given.replays and name != "judge":
+        parser.error("--replays goes with judge")
     # Until the worker handles it in its own way: loading a model may take a while.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(OK))
     try:
         settings = load_settings()
         _set_up_logging(settings.telemetry)
         # Imported by name: a judge at an edge site installs no database driver, the ledger no model runtime.
-        code: int = import_module(f"workers.{name}").run(settings)
+        options = {"replays": True} if given.replays else {}
+        code: int = import_module(f"workers.{name}").run(settings, **options)
     except DeadLetterLimit as error:
         code = _say(name, error, DEAD_LETTER_LIMIT)
     except GroundwatchError as error:
@@ -79,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="groundwatch-worker",
         description="Run one process of the pipeline.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--replays",
+        action="store_true",
+        help="judge: work on rag.replays.v1 instead, what `groundwatch replay` sends, and leave live traffic alone",
     )
     names = "\n".join(f"{name:<7} {what}" for name, what in WORKERS.items())
     parser.add_argument("name", metavar="NAME", choices=WORKERS, help="which one, see below")

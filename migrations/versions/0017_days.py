@@ -543,6 +543,14 @@ def upgrade() -> None:
     op.execute("alter table rollups alter column changed set default pg_current_xact_id()")
     op.execute("create index ix_rollups_minute on rollups (minute)")
     op.execute("alter table escalations add column event_time timestamptz")
+    op.execute("alter table rollups add column replayed bigint not null default 0")
+    op.execute("alter table intake add column replays boolean not null default false")
+    op.execute(
+        "comment on column rollups.replayed is 'Those of `traces` that a replay had judged. No detector watches them.'"
+    )
+    op.execute(
+        "comment on column intake.replays is 'Of the topic of replays, which the accounting of traces leaves out.'"
+    )
     _run(DICTIONARIES + ROWS)
     for block in (COMPRESSION, FIRST_PARTITIONS, DAYS):
         op.execute(block)
@@ -577,6 +585,8 @@ def downgrade() -> None:
     op.execute("drop sequence verdict_blocks")
     op.execute("drop index ix_rollups_minute")
     op.execute("alter table escalations drop column event_time")
+    op.execute("alter table rollups drop column replayed")
+    op.execute("alter table intake drop column replays")
     op.execute("alter table rollups drop column changed")
     for kind in _KINDS:
         op.execute(f"alter table old_{kind} rename to {kind}")

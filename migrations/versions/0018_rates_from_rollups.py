@@ -66,7 +66,7 @@ def _finer(function: str, end: str) -> str:
 _SUMMED_UP = f"""case
             when {_finer("rate_judged", "00:00:59")} then false
             when r.minute = any((select minutes from cut)::timestamptz[]) then false
-            else r.first_weighed = r.first_total end"""
+            else r.first_weighed = r.first_total and r.replayed = 0 end"""
 
 # People's draws that touch the window, each with the share of its answers that have a label which is no tie.
 DRAWS = """

@@ -19,6 +19,8 @@ class KafkaSettings(Section):
     """Judgements, from the judge workers to the ledger worker."""
     dead_letters_topic: str = "rag.dead-letters.v1"
     """Records that could not be read, with their reason and bytes."""
+    replays_topic: str = "rag.replays.v1"
+    """Traces that are to be judged anew, from `groundwatch replay` to judge workers of their own."""
     feedback_topic: str = "rag.feedback.v1"
     """Feedback, from the sidecars to the ledger worker."""
     alerts_topic: str = "rag.alerts.v1"

@@ -104,6 +104,8 @@ class Origin:
 
     `topic_id` tells one life of a topic from the next: a topic that was deleted and made again, or a broker that
     lost its memory, counts from offset 0 once more, and its records are not those that lay there before.
+
+    `replay_id` is that of the replay which sent the record: its trace was judged before, and is judged once more.
     """
 
     topic: str
@@ -111,6 +113,7 @@ class Origin:
     offset: int
     high_watermark: int | None = None
     topic_id: str | None = None
+    replay_id: int | None = None
 
     @property
     def log(self) -> str:

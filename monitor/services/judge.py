@@ -22,6 +22,7 @@ from monitor.domain.verdict import Assessment
 from monitor.services.chunks import chunks
 from monitor.services.dead_letters import DeadLetterCap
 from monitor.services.fitting import encode_fitting
+from monitor.services.replay_headers import replay_of
 from monitor.streaming.consume import Record
 from monitor.wire import (
     MAX_DEAD_LETTER_BYTES,
@@ -106,6 +107,7 @@ class JudgeService:
         cap: stops the worker when too much is wrong.
         clock: the time now, aware; it bounds event times and dates dead letters.
         observe: told of each chunk of a batch once its messages are durable.
+        version: the cascade's, where records are replays: those for another version are left where they are.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class JudgeService:
         cap: DeadLetterCap,
         clock: Callable[[], datetime],
         observe: Callable[[Worked], None],
+        version: str | None = None,
     ) -> None:
         self._cascade = cascade
         self._producer = producer
@@ -126,6 +129,7 @@ class JudgeService:
         self._cap = cap
         self._clock = clock
         self._observe = observe
+        self._version = version
         self._begun: _Begun | None = None
 
     def work(self, records: Sequence[Record]) -> None:
@@ -134,6 +138,7 @@ class JudgeService:
         Raises:
             StreamUnavailable: not all are durable; call again with the same records, which are not judged anew.
             DeadLetterLimit: too much is wrong; nothing was sent of the chunk that went over the limit.
+            JudgeUnavailable: a replay asks for another version; nothing was sent of its chunk.
         """
         positions = tuple((record.topic, record.partition, record.offset) for record in records)
         if self._begun is None or self._begun.positions != positions:
@@ -169,6 +174,7 @@ class JudgeService:
             offset=record.offset,
             high_watermark=record.high_watermark,
             topic_id=self._topic_id,
+            replay_id=replay_of(record, self._version) if self._version else None,
         )
         try:
             return decode_trace(record.value, now=self._clock()), origin

@@ -16,7 +16,7 @@ class Accounting:
         verdicts: traces with a verdict.
         unjudged: traces that ended as "could not judge".
         dead_letters: records that could not be read as a trace.
-        duplicates: records with the id of a trace that was already taken in.
+        duplicates: records with the id of a trace that was taken in before, or that were put back under another offset.
         in_flight: accepted and not yet at one of these ends.
         pending: those of `in_flight` that wait for the pool alone.
         lost: those of `in_flight` that lie before a record that has arrived, in the same partition. Not zero

@@ -58,6 +58,8 @@ def closed_minutes(
         .select_from(rollups.outerjoin(drift_states, same_key(rollups, drift_states)))
         .where(
             rollups.c.folded_total.is_(None),
+            # Minutes of replays alone are none that a detector waits for, or learns from.
+            rollups.c.traces > rollups.c.replayed,
             or_(drift_states.c.folded_through.is_(None), rollups.c.minute > drift_states.c.folded_through),
         )
         .subquery()

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg import errors as pg
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from monitor.domain.dead_letter import DeadLetter
 from monitor.domain.trace import Origin
@@ -17,7 +17,8 @@ from monitor.storage import statements
 from monitor.storage.days import Days
 from monitor.storage.engine import LedgerConflict, driver_cursor, retry_conflicts, transaction
 from monitor.storage.planning import Plan, make_plan, partition_key
-from monitor.storage.receipts import COPY_RANGES, PartitionKey, ranges
+from monitor.storage.receipts import COPY_RANGES, PartitionKey, ranges, read_receipts
+from monitor.storage.revision import reconsider
 from monitor.storage.rows import (
     Row,
     choice_words,
@@ -48,6 +49,7 @@ class RecordReport:
         verdicts, unjudged, pending, dead_letters, duplicates: new receipts, by outcome.
         escalated: of these, traces that now wait for the pool.
         redelivered: records that had a receipt already, or came twice in the batch; nothing was done for them.
+        reconsidered: of the duplicates, replayed traces that their judge version could not judge before, and now can.
     """
 
     verdicts: int = 0
@@ -57,6 +59,7 @@ class RecordReport:
     duplicates: int = 0
     escalated: int = 0
     redelivered: int = 0
+    reconsidered: int = 0
 
     @property
     def inserted(self) -> int:
@@ -99,9 +102,9 @@ class Ledger:
 
     def _record(self, assessments: Sequence[Assessment], dead_letters: Sequence[DeadLetter]) -> RecordReport:
         self._days.ensure(assessment.trace.event_time for assessment in assessments)
-        with transaction(self._engine) as connection, driver_cursor(connection) as cursor:
+        with transaction(self._engine) as connection:
             try:
-                return self._write(cursor, assessments, dead_letters)
+                return self._write(connection, assessments, dead_letters)
             except pg.UniqueViolation as error:
                 # Another ledger has the same trace by another partition of the topic, and wrote it just now.
                 raise LedgerConflict(str(error)) from error
@@ -112,15 +115,20 @@ class Ledger:
                 self._days.forget()
                 raise LedgerConflict(str(error)) from error
 
-    def _write(self, cursor: _Cursor, assessments: Sequence[Assessment], letters: Sequence[DeadLetter]) -> RecordReport:
+    def _write(
+        self, connection: Connection, assessments: Sequence[Assessment], letters: Sequence[DeadLetter]
+    ) -> RecordReport:
+        cursor = driver_cursor(connection)
         cursor.execute(statements.PREPARE)
         judges = {judgement.judge for assessment in assessments for judgement in assessment.judgements}
         if judges:
             cursor.execute(statements.INSERT_JUDGES, _columns(sorted(map(judge_row, judges))))
         segments = numbers(cursor, SEGMENTS, map(segment_words, assessments))
-        ends = _partition_ends([*(one.origin for one in assessments), *(one.origin for one in letters)])
+        origins = [*(one.origin for one in assessments), *(one.origin for one in letters)]
+        ends = _partition_ends(origins)
         topics = {topic: number for (topic,), number in numbers(cursor, TOPICS, ((log,) for log, _ in ends)).items()}
-        cursor.execute(statements.HOLD_PARTITIONS, _columns(sorted(ends)))
+        of_replays = {(origin.log, origin.partition) for origin in origins if origin.replay_id is not None}
+        cursor.execute(statements.HOLD_PARTITIONS, _columns((*key, key in of_replays) for key in sorted(ends)))
         plan = make_plan(cursor, assessments, letters, topics)
         escalated = 0
         if plan.written:
@@ -130,6 +138,8 @@ class Ledger:
         _count_intake(cursor, plan, ends, topics)
         if plan.written:
             _count(cursor, tallies)
+        for said in plan.reconsidered:
+            reconsider(connection, said)
         counts = plan.counts
         return RecordReport(
             verdicts=counts["verdict"],
@@ -139,7 +149,22 @@ class Ledger:
             duplicates=counts["duplicate"],
             escalated=escalated,
             redelivered=len(assessments) + len(letters) - counts.total(),
+            reconsidered=len(plan.reconsidered),
         )
+
+
+def settle_as_duplicates(cursor: _Cursor, log: str, partition: int, offsets: Sequence[int]) -> int:
+    """Give records a receipt that says duplicate, those that have none, in the caller's transaction; how many."""
+    topics = {log: numbers(cursor, TOPICS, [(log,)])[log,]}
+    cursor.execute(statements.HOLD_PARTITIONS, _columns([(log, partition, False)]))
+    key = (topics[log], partition)
+    known = read_receipts(cursor, {key: offsets})
+    plan = Plan()
+    plan.outcomes[key] = {offset: "duplicate" for offset in offsets if not known.has(key, offset)}
+    if plan.outcomes[key]:
+        _insert_receipts(cursor, plan, topics)
+        _count_intake(cursor, plan, {(log, partition): max(plan.outcomes[key]) + 1}, topics)
+    return len(plan.outcomes[key])
 
 
 def _insert_traces(
@@ -203,7 +228,8 @@ def _count_intake(cursor: _Cursor, plan: Plan, ends: Mapping[tuple[str, int], in
     newest: dict[PartitionKey, datetime] = {}
     for said in (*(one.said for one in plan.written), *plan.duplicates):
         at = said.trace.event_time
-        if at <= now:  # what is dated ahead of time says nothing of how far a partition has come
+        # What is dated ahead of time says nothing of how far a partition has come; replays are old.
+        if at <= now and said.origin.replay_id is None:
             key = partition_key(said.origin, topics)
             newest[key] = max(newest.get(key, at), at)
     rows = []

@@ -16,12 +16,19 @@ from monitor.storage.rows import OutcomeColumns, outcome_columns, position
 
 # A day on either side: a trace that is sent again carries the time that its sender's clock showed then.
 _SEEN = """
-select verdict.trace_id, segments.tenant, segments.evaluator
+select verdict.trace_id, segments.tenant, segments.evaluator, segments.judge_version, verdict.outcome
 from verdict_rows as verdict
 join segments using (segment_id)
 where verdict.trace_id = any(%s::text[])
     and verdict.event_time >= %s::timestamptz - interval '1 day'
     and verdict.event_time < %s::timestamptz + interval '2 days'
+"""
+_KEPT = """
+select payload.trace_id, payload.tenant
+from payloads as payload
+where payload.trace_id = any(%s::text[])
+    and payload.event_time >= %s::timestamptz - interval '1 day'
+    and payload.event_time < %s::timestamptz + interval '2 days'
 """
 _OUTCOMES = {"v": "verdict", "u": "unjudged", "p": "pending"}
 
@@ -43,12 +50,14 @@ class Plan:
         written: traces with their verdicts; the first record of each.
         duplicates: records with the id of a trace that is known, in this batch or before.
         dead: records that could not be judged.
+        reconsidered: of the duplicates, replayed traces that their judge version could not judge before, and now can.
         outcomes: of all records that the ledger had not seen, by partition and offset.
     """
 
     written: list[Standing] = field(default_factory=list)
     duplicates: list[Assessment] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    reconsidered: list[Assessment] = field(default_factory=list)
     outcomes: dict[PartitionKey, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
 
     @property
@@ -91,21 +100,45 @@ def partition_key(origin: Origin, topics: Mapping[str, int]) -> PartitionKey:
     return topics[origin.log], origin.partition
 
 
-def _plan_traces(
-    plan: Plan, fresh: Iterable[Assessment], seen: set[tuple[str, ...]], topics: Mapping[str, int]
-) -> None:
-    """Fill in what becomes of assessments; `seen` has (tenant, trace id) and (tenant, trace id, evaluator)."""
+@dataclass(kw_only=True, slots=True)
+class _Seen:
+    """What the ledger knows of the traces of a batch.
+
+    Attributes:
+        traces: (tenant, trace id) with a verdict.
+        verdicts: (tenant, trace id, evaluator), and the same with the judge version, which has the outcome's letter.
+        kept: (tenant, trace id) of replayed traces whose texts are still there.
+    """
+
+    traces: set[tuple[str, ...]] = field(default_factory=set)
+    verdicts: dict[tuple[str, ...], str] = field(default_factory=dict)
+    kept: set[tuple[str, ...]] = field(default_factory=set)
+
+    def add(self, tenant: str, trace_id: str, evaluator: str, judge_version: str, outcome: str) -> None:
+        """There is such a verdict."""
+        self.traces.add((tenant, trace_id))
+        self.verdicts[tenant, trace_id, evaluator] = outcome
+        self.verdicts[tenant, trace_id, evaluator, judge_version] = outcome
+
+
+def _plan_traces(plan: Plan, fresh: Iterable[Assessment], seen: _Seen, topics: Mapping[str, int]) -> None:
     for said in fresh:
         trace = (said.trace.tenant, said.trace.trace_id)
-        verdict = (*trace, said.evaluator)
-        if verdict in seen:
+        version = (*trace, said.evaluator, said.judge_version)
+        replayed = said.origin.replay_id is not None
+        columns = outcome_columns(said.outcome, escalated=said.decision.action is Action.ESCALATE)
+        # A replay is another version's word on a trace that is known, and must still be: nothing is brought back.
+        known = version if replayed else version[:3]
+        if known in seen.verdicts or (replayed and trace not in seen.kept):
             outcome = "duplicate"
             plan.duplicates.append(said)
+            if replayed and columns.outcome == "v" and seen.verdicts.get(version) == "u":
+                plan.reconsidered.append(said)
+                seen.verdicts[version] = columns.outcome
         else:
-            columns = outcome_columns(said.outcome, escalated=said.decision.action is Action.ESCALATE)
             outcome = _OUTCOMES[columns.outcome]
-            plan.written.append(Standing(said=said, outcome=columns, has_payload=trace in seen))
-        seen |= {trace, verdict}
+            plan.written.append(Standing(said=said, outcome=columns, has_payload=trace in seen.traces or replayed))
+            seen.add(*version, columns.outcome)
         plan.outcomes[partition_key(said.origin, topics)][said.origin.offset] = outcome
 
 
@@ -120,12 +153,18 @@ def _is_fresh(origin: Origin, receipts: Receipts, topics: Mapping[str, int]) -> 
     return not receipts.has(partition_key(origin, topics), origin.offset)
 
 
-def _seen(cursor: psycopg.Cursor[Any], fresh: Iterable[Assessment]) -> set[tuple[str, ...]]:
+def _seen(cursor: psycopg.Cursor[Any], fresh: Iterable[Assessment]) -> _Seen:
     by_day: dict[date, list[str]] = defaultdict(list)
+    replayed: dict[date, list[str]] = defaultdict(list)
     for said in fresh:
-        by_day[said.trace.event_time.date()].append(said.trace.trace_id)
-    seen: set[tuple[str, ...]] = set()
+        day = said.trace.event_time.date()
+        by_day[day].append(said.trace.trace_id)
+        if said.origin.replay_id is not None:
+            replayed[day].append(said.trace.trace_id)
+    seen = _Seen()
     for day, ids in sorted(by_day.items()):
-        for trace_id, tenant, evaluator in cursor.execute(_SEEN, (ids, day, day)):
-            seen |= {(tenant, trace_id), (tenant, trace_id, evaluator)}
+        for trace_id, tenant, evaluator, judge_version, outcome in cursor.execute(_SEEN, (ids, day, day)):
+            seen.add(tenant, trace_id, evaluator, judge_version, outcome)
+    for day, ids in sorted(replayed.items()):
+        seen.kept |= {(tenant, trace_id) for trace_id, tenant in cursor.execute(_KEPT, (ids, day, day))}
     return seen

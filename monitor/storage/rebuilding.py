@@ -55,7 +55,7 @@ def rebuild(
     said = _judgements(connection, keys)
     return [
         Assessment(
-            trace=_trace(row),
+            trace=to_trace(row),
             origin=origin,
             evaluator=row["evaluator"],
             judge_version=row["judge_version"],
@@ -124,7 +124,8 @@ def _result(row: RowMapping) -> Opinion | CouldNotJudge:
     )
 
 
-def _trace(row: RowMapping) -> Trace:
+def to_trace(row: RowMapping) -> Trace:
+    """A row with the columns of `traces`, and `sampling_probability`, as the core knows it."""
     names: Sequence[str] = ("trace_id", "event_time", "tenant", "service", "environment", "question", "answer")
     marks = ("generator_model", "prompt_version", "otel_trace_id", "otel_span_id", "sampling_probability")
     values: dict[str, Any] = {name: row[name] for name in (*names, *marks)}

@@ -40,6 +40,11 @@ class Range:
     first: int
     outcomes: str
 
+    @property
+    def offsets(self) -> Iterator[int]:
+        """Those that there are receipts for."""
+        return (self.first + place for place, code in enumerate(self.outcomes) if code != _ABSENT)
+
     def has(self, offset: int) -> bool:
         """Whether there is a receipt for this offset in it."""
         place = offset - self.first

@@ -19,12 +19,15 @@ _KEPT_VERDICTS = _KEPT.format(kind="verdicts", tenant="tenant")
 _KEPT_PAYLOADS = _KEPT.format(kind="payloads", tenant="tenant")
 _TRIMMED = [f"trim_scale({name}) as {name}" if "weight" in name.split("_") else name for name in FIRST_SUMS]
 
-_ROLLUPS = f"""
+ROLLUPS = f"""
 with kept as (
     select
-        segment_id, event_time, outcome, escalated, hallucinated, probability, first_hallucinated,
-        inclusion_probability, coalesce(sampling_probability, 1) as sampling_probability,
-        case first_hallucinated when true then 'hallucinated' when false then 'faithful' end as first_label
+        segment_id, event_time, outcome, escalated, hallucinated, probability, replay_id, inclusion_probability,
+        coalesce(sampling_probability, 1) as sampling_probability,
+        case when replay_id is null then first_hallucinated end as first_hallucinated,
+        case when replay_id is null then
+            case first_hallucinated when true then 'hallucinated' when false then 'faithful' end
+        end as first_label
     from verdict_rows
 ), verdict_counts as (
     select
@@ -36,6 +39,7 @@ with kept as (
         count(*) filter (where outcome = 'p') as pending,
         count(first_hallucinated) as first_total,
         count(*) filter (where first_hallucinated) as first_hallucinated,
+        count(replay_id) as replayed,
         count(*) filter (where escalated) as escalated,
         coalesce(sum(probability::numeric), 0) as sum_probability,
         sum(1 / sampling_probability::numeric - 1) as left_out,
@@ -57,7 +61,7 @@ with kept as (
 ), counted as (
     select
         tenant, service, environment, evaluator, judge_version, minute, traces, total, hallucinated, unjudged,
-        pending, first_total, first_hallucinated, escalated, coalesce(pool_judged, 0) as pool_judged,
+        pending, first_total, first_hallucinated, replayed, escalated, coalesce(pool_judged, 0) as pool_judged,
         trim_scale(sum_probability) as sum_probability, trim_scale(left_out) as left_out,
         coalesce(local_latency_us, 0) as local_latency_us,
         coalesce(pool_latency_us, 0) as pool_latency_us, last_event_time,
@@ -68,7 +72,7 @@ with kept as (
 ), stored as (
     select
         tenant, service, environment, evaluator, judge_version, minute, traces, total, hallucinated, unjudged,
-        pending, first_total, first_hallucinated, escalated, pool_judged,
+        pending, first_total, first_hallucinated, replayed, escalated, pool_judged,
         trim_scale(sum_probability) as sum_probability, trim_scale(left_out) as left_out,
         local_latency_us, pool_latency_us, last_event_time,
         {", ".join(_TRIMMED)}
@@ -84,7 +88,7 @@ where to_jsonb(stored) is distinct from to_jsonb(counted)
 order by key
 """  # noqa: S608 - constants are put in
 
-_INTAKE = """
+INTAKE = """
 with counted as (
     select
         topic, partition, max("offset") + 1 as next_offset,
@@ -108,7 +112,7 @@ where to_jsonb(stored) is distinct from to_jsonb(counted)
 order by key
 """
 
-_COSTS = f"""
+COSTS = f"""
 with counted as (
     select
         segments.tenant, service, environment, evaluator, judge_version, judge,
@@ -132,24 +136,27 @@ order by key
 """  # noqa: S608 - a constant is put in
 
 # Outcomes are kept twice, by record and by trace, because the two are asked for apart.
-_OUTCOMES = """
+OUTCOMES = """
 with by_record as (
     select topic, partition, "offset", outcome from receipts where outcome in ('verdict', 'unjudged', 'pending')
 ), by_trace as (
-    select topic, partition, "offset", outcome from verdicts
+    select topic, partition, "offset", outcome, revision from verdicts
 )
 select
-    concat_ws(' ', topic, partition, "offset") as key, to_jsonb(by_record) as stored, to_jsonb(by_trace) as counted
+    concat_ws(' ', topic, partition, "offset") as key, to_jsonb(by_record) as stored,
+    to_jsonb(by_trace) - 'revision' as counted
 from by_record
 full join by_trace using (topic, partition, "offset")
 where by_record.outcome is distinct from by_trace.outcome
+    -- The record ended as "could not judge", which a replay may make good.
+    and not coalesce(by_record.outcome = 'unjudged' and by_trace.outcome = 'verdict' and revision > 0, false)
     and (by_trace.outcome is not null or not exists (select from expirations where kind = 'verdicts'))
 order by key
 """
 
 
 # Only what was counted can be held against the rows: dimensions come and go with the settings.
-_SLICES = f"""
+SLICES = f"""
 with counted as (
     select
         v.tenant, v.service, v.environment, v.evaluator, v.judge_version, said.dimension, said.value,
@@ -161,7 +168,7 @@ with counted as (
         select dimension, {SLICE_VALUE} as value
         from (select distinct dimension from slice_rollups) as watched
     ) as said
-    where first_label is not null and said.value <> ''
+    where first_label is not null and said.value <> '' and replay_id is null
     group by 1, 2, 3, 4, 5, 6, 7, 8
 )
 select
@@ -200,15 +207,16 @@ def recount(engine: Engine) -> list[Difference]:
     """
     with snapshot(engine) as connection:
         return [
-            *_differences(connection, "rollups", _ROLLUPS),
-            *_differences(connection, "cost_rollups", _COSTS),
-            *_differences(connection, "slice_rollups", _SLICES),
-            *_differences(connection, "intake", _INTAKE),
-            *_differences(connection, "receipts", _OUTCOMES),
+            *differences(connection, "rollups", ROLLUPS),
+            *differences(connection, "cost_rollups", COSTS),
+            *differences(connection, "slice_rollups", SLICES),
+            *differences(connection, "intake", INTAKE),
+            *differences(connection, "receipts", OUTCOMES),
         ]
 
 
-def _differences(connection: Connection, table: str, query: str) -> list[Difference]:
+def differences(connection: Connection, table: str, query: str) -> list[Difference]:
+    """The rows of one query above."""
     return [
         Difference(table=table, key=row.key, stored=row.stored, counted=row.counted)
         for row in connection.execute(text(query))

@@ -80,6 +80,12 @@ def revise(
     _count(connection, assessment, before=before, after=after, judgement=judgement)
 
 
+def reconsider(connection: Connection, assessment: Assessment) -> None:
+    """Let a replay's verdict follow upon its own version's "could not judge": judgements appended, evidence kept."""
+    for judgement in assessment.judgements or (None,):
+        revise(connection, assessment, judgement=judgement, outcome=assessment.outcome, at=assessment.judged_at)
+
+
 def _recorded(assessment: Assessment) -> Any:
     """The row, by its whole key: the time finds its partition."""
     of_segment = [segments.c[name] == word for name, word in zip(SEGMENT_WORDS, segment_words(assessment), strict=True)]

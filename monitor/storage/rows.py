@@ -231,6 +231,7 @@ def verdict_row(assessment: Assessment, outcome: OutcomeColumns, ids: tuple[int,
         *(verdict_id, trace.event_time, assessment.judged_at, origin.offset),
         *(outcome.probability, outcome.probability, assessment.decision.inclusion_probability),
         _unless_one(trace.sampling_probability),
+        origin.replay_id,
         *(segment_id, decision_id, topic_id, origin.partition),
         *(
             outcome.outcome,

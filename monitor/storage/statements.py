@@ -23,8 +23,9 @@ on conflict do nothing
 # `do update … where false` changes nothing, but waits for other writers and locks the row: after this statement, what
 # they wrote can be seen.
 HOLD_PARTITIONS: Final = """
-insert into intake (topic, partition)
-select topic, partition from unnest(%s::text[], %s::integer[]) as wanted (topic, partition)
+insert into intake (topic, partition, replays)
+select topic, partition, replays from unnest(%s::text[], %s::integer[], %s::boolean[])
+    as wanted (topic, partition, replays)
 order by topic, partition
 on conflict (topic, partition) do update set topic = excluded.topic where false
 """
@@ -36,7 +37,7 @@ TAKE_BLOCKS: Final = "select nextval('verdict_blocks') from generate_series(1, %
 COPY_VERDICTS: Final = """
 copy verdict_rows (
     verdict_id, event_time, judged_at, "offset", probability, first_probability, inclusion_probability,
-    sampling_probability, segment_id, decision_id, topic_id, partition, outcome, escalated, hallucinated,
+    sampling_probability, replay_id, segment_id, decision_id, topic_id, partition, outcome, escalated, hallucinated,
     first_hallucinated, trace_id, reason, detail, reasoning, unsupported
 ) from stdin
 """
@@ -103,7 +104,7 @@ insert into rollups as kept (
     traces, total, hallucinated, unjudged, pending, first_total, first_hallucinated, escalated, pool_judged,
     sum_probability, left_out, local_latency_us, pool_latency_us, last_event_time,
     first_weighed, first_unreachable, first_weight, first_weight_squares, first_hallucinated_weight,
-    first_hallucinated_weight_squares, first_last_event_time
+    first_hallucinated_weight_squares, first_last_event_time, replayed
 )
 select
     tenant, service, environment, evaluator, judge_version, minute,
@@ -112,15 +113,15 @@ select
     sum(traces * (1 / sampling_probability::numeric - 1)), sum(local_latency_us), sum(pool_latency_us),
     max(last_event_time), sum(first_total), sum(first_unreachable), sum(first_total * weight),
     sum(first_total * weight * weight), sum(first_hallucinated * weight), sum(first_hallucinated * weight * weight),
-    max(first_last_event_time)
+    max(first_last_event_time), sum(replayed)
 from unnest(
     %s::integer[], %s::timestamptz[], %s::double precision[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
     %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::numeric[], %s::bigint[], %s::bigint[],
-    %s::timestamptz[], %s::bigint[], %s::timestamptz[]
+    %s::timestamptz[], %s::bigint[], %s::timestamptz[], %s::bigint[]
 ) as said (
     segment_id, minute, sampling_probability, traces, total, hallucinated, unjudged, pending, first_total,
     first_hallucinated, escalated, pool_judged, sum_probability, local_latency_us, pool_latency_us, last_event_time,
-    first_unreachable, first_last_event_time
+    first_unreachable, first_last_event_time, replayed
 )
 join segments using (segment_id)
 cross join lateral (select (1 / sampling_probability)::numeric as weight) as stands
@@ -149,6 +150,7 @@ on conflict (tenant, service, environment, evaluator, judge_version, minute) do 
     first_hallucinated_weight_squares =
         kept.first_hallucinated_weight_squares + excluded.first_hallucinated_weight_squares,
     first_last_event_time = greatest(kept.first_last_event_time, excluded.first_last_event_time),
+    replayed = kept.replayed + excluded.replayed,
     changed = pg_current_xact_id()
 """
 

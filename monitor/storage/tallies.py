@@ -56,10 +56,12 @@ class Tally:
     last_event_time: datetime | None = None
     first_unreachable: int = 0
     first_last_event_time: datetime | None = None
+    replayed: int = 0
 
     def add(self, said: Assessment, outcome: OutcomeColumns, *, first: bool) -> None:
         """Count one trace; `first` says whether detectors watch its verdict."""
         self.traces += 1
+        self.replayed += said.origin.replay_id is not None
         self.escalated += said.decision.action is Action.ESCALATE
         if outcome.probability is not None and outcome.hallucinated is not None:
             self.total += 1
@@ -143,8 +145,9 @@ class Tallies:
     slices: Counter[tuple[SliceKey, bool]] = field(default_factory=Counter)
     hours: set[tuple[int, datetime]] = field(default_factory=set)
 
-    def add(self, segment_id: int, said: Assessment, outcome: OutcomeColumns, *, watched: bool = True) -> None:
-        """Count one trace; `watched` is false for what no detector is to see."""
+    def add(self, segment_id: int, said: Assessment, outcome: OutcomeColumns) -> None:
+        """Count one trace. Detectors watch what happens, not what is judged anew."""
+        watched = said.origin.replay_id is None
         minute = said.trace.event_time.replace(second=0, microsecond=0)
         key = RollupKey(segment_id, minute, said.trace.sampling_probability)
         tally = self.rollups.get(key)

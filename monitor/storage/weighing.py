@@ -51,7 +51,7 @@ from (
         {", ".join(f"{made} as {name}" for name, made in FIRST_SUMS.items())}
     from verdicts
     {WEIGHT}
-    where event_time >= :hour and event_time < :until
+    where event_time >= :hour and event_time < :until and replay_id is null
     group by 1, 2, 3, 4, 5, 6
 ) as summed
 where kept.minute >= :hour and kept.minute < :until

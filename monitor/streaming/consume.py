@@ -9,9 +9,9 @@ import asyncio
 import logging
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Record:
         value: empty for a record without one.
         high_watermark: the partition's end offset as last seen; None when not known yet.
         timestamp: seconds since the epoch, by the producer or the broker.
+        headers: of several with one name, the last.
     """
 
     topic: str
@@ -51,6 +52,7 @@ class Record:
     value: bytes
     high_watermark: int | None
     timestamp: float
+    headers: Mapping[str, bytes] = field(default_factory=dict)
 
 
 Handler = Callable[[list[Record]], Awaitable[None]]
@@ -242,4 +244,5 @@ def _record(event: Any, consumer: DurableConsumer) -> Record:
         value=message.value or b"",
         high_watermark=consumer.highwater(message.tp),
         timestamp=message.timestamp,
+        headers=dict(message.headers or ()),
     )

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,9 @@ class Producer:
         self._client: Any = None
         self._lock = threading.Lock()
 
-    def send(self, topic: str, key: bytes | None, value: bytes) -> Future[Delivered]:
+    def send(
+        self, topic: str, key: bytes | None, value: bytes, *, headers: Mapping[str, bytes] | None = None
+    ) -> Future[Delivered]:
         """Hand one record over; the future tells when it is durable.
 
         The future fails with StreamUnavailable when Kafka does not answer in time, and with its subclass
@@ -80,7 +83,7 @@ class Producer:
         client = None
         try:
             client = self._connected()
-            receipt = client.send(topic, value=value, key=key)
+            receipt = client.send(topic, value=value, key=key, headers=list((headers or {}).items()))
         except (KafkaError, OSError) as error:
             if not isinstance(error, _REFUSALS):
                 self._discard(client)

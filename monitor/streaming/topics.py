@@ -28,6 +28,7 @@ def topic_names(settings: KafkaSettings) -> tuple[str, ...]:
         settings.traces_topic,
         settings.judgements_topic,
         settings.dead_letters_topic,
+        settings.replays_topic,
         settings.feedback_topic,
         settings.alerts_topic,
     )
@@ -36,6 +37,11 @@ def topic_names(settings: KafkaSettings) -> tuple[str, ...]:
 def judge_group(settings: KafkaSettings) -> str:
     """The consumer group of the judge workers; of one name with its topic, so that two pipelines can share Kafka."""
     return f"groundwatch-judge.{settings.traces_topic}"
+
+
+def replays_group(settings: KafkaSettings) -> str:
+    """The consumer group of the judge workers that judge replays: live traffic never waits behind one."""
+    return f"groundwatch-judge.{settings.replays_topic}"
 
 
 def ledger_group(settings: KafkaSettings) -> str:

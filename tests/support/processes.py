@@ -10,8 +10,15 @@ from monitor.embedded.processes import Child
 _numbers = count()
 
 
-def worker(name: str, directory: Path, environment: Mapping[str, str]) -> Child:
+def worker(name: str, directory: Path, environment: Mapping[str, str], *options: str) -> Child:
     """Start `groundwatch-worker NAME` with a log of its own in `directory`."""
     command = Path(sys.executable).with_name("groundwatch-worker")
     log = directory / f"{name}-{next(_numbers)}.log"
-    return Child(name, [str(command), name], log=log, environment=environment)
+    return Child(name, [str(command), name, *options], log=log, environment=environment)
+
+
+def command(directory: Path, environment: Mapping[str, str], *arguments: str) -> Child:
+    """Start `groundwatch ARGUMENTS`, likewise."""
+    program = Path(sys.executable).with_name("groundwatch")
+    log = directory / f"{arguments[0]}-{next(_numbers)}.log"
+    return Child(arguments[0], [str(program), *arguments], log=log, environment=environment)

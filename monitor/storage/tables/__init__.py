@@ -45,6 +45,7 @@ from monitor.storage.tables.history import (
 from monitor.storage.tables.labelling import label_draws, label_tasks, labels
 from monitor.storage.tables.pool import escalations, pool_spend
 from monitor.storage.tables.reading import judgements, receipts, traces, verdicts
+from monitor.storage.tables.replaying import replays
 
 __all__ = [
     "SEGMENT_WORDS",
@@ -78,6 +79,7 @@ __all__ = [
     "readers",
     "receipt_ranges",
     "receipts",
+    "replays",
     "rollups",
     "segment_hours",
     "segments",

@@ -234,6 +234,13 @@ intake = Table(
     *[counter(name) for name in ("verdicts", "unjudged", "pending", "dead_letters", "duplicates")],
     Column("newest_event_time", DateTime(timezone=True)),
     Column("arrived_at", DateTime(timezone=True)),
+    Column(
+        "replays",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="Of the topic of replays, which the accounting of traces leaves out.",
+    ),
     comment="A partition's end as last seen, its receipts counted by outcome, and how far its event time has come.",
     postgresql_with=UPDATED_IN_PLACE,
 )
@@ -309,6 +316,13 @@ rollups = Table(
     moment("first_last_event_time", nullable=True),
     Column("folded_total", BigInteger),
     Column("folded_hallucinated", BigInteger),
+    Column(
+        "replayed",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Those of `traces` that a replay had judged. No detector watches them.",
+    ),
     Column("changed", XID8, nullable=False, server_default=text("pg_current_xact_id()")),
     Index(None, "minute"),
     Index(

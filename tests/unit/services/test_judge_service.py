@@ -9,7 +9,7 @@ import pytest
 
 from monitor.config import KafkaSettings
 from monitor.domain.dead_letter import DeadLetterReason
-from monitor.domain.errors import DeadLetterLimit, RecordRefused, StreamUnavailable
+from monitor.domain.errors import DeadLetterLimit, JudgeUnavailable, RecordRefused, StreamUnavailable
 from monitor.domain.judgement import CouldNotJudge, Unjudgeable
 from monitor.domain.trace import Origin, Trace
 from monitor.domain.verdict import FAITHFULNESS, Action, Assessment, Decision
@@ -72,7 +72,9 @@ def raw_trace(**changes: Any) -> bytes:
 
 
 class Bench:
-    def __init__(self, *, window: int = 100, producer: MemoryProducer | None = None) -> None:
+    def __init__(
+        self, *, window: int = 100, producer: MemoryProducer | None = None, version: str | None = None
+    ) -> None:
         self.assessor = CountingAssessor()
         self.producer = producer or MemoryProducer()
         self.worked: list[Worked] = []
@@ -84,6 +86,7 @@ class Bench:
             cap=DeadLetterCap(window=window, share=0.5),
             clock=lambda: NOW,
             observe=self.worked.append,
+            version=version,
         )
 
 
@@ -96,6 +99,24 @@ def test_a_trace_becomes_a_judgement_under_its_own_key_with_its_origin() -> None
         topic=TOPICS.traces_topic, partition=2, offset=7, high_watermark=100, topic_id="life-1"
     )
     assert bench.worked[0].behind == {2: 92}
+
+
+def test_a_replayed_trace_keeps_the_name_of_its_replay_dead_or_alive() -> None:
+    bench = Bench(version="cascade@1")
+    carried = {"groundwatch-replay": b"17", "groundwatch-judge-version": b"cascade@1"}
+    bench.service.work([replace(record(1, raw), headers=carried) for raw in (raw_trace(), b"{}")])
+    said, dead = (value for _, _, value in bench.producer.records)
+    assert decode_assessment(said).origin.replay_id == 17
+    assert decode_dead_letter(dead).origin.replay_id == 17
+
+
+def test_a_replay_for_another_judge_is_left_where_it_is() -> None:
+    bench = Bench(version="cascade@1")
+    other = replace(record(2, raw_trace()), headers={"groundwatch-judge-version": b"cascade@2"})
+    with pytest.raises(JudgeUnavailable, match="to be judged by cascade@2"):
+        bench.service.work([record(1, raw_trace()), other])
+    assert bench.producer.records == []
+    assert bench.assessor.asked == []
 
 
 def test_poison_becomes_a_dead_letter_with_its_bytes_and_hurts_nobody() -> None:

@@ -1,0 +1,177 @@
+"""Replays: what is to be judged anew, and how far sending it has come. The cursor is durable, and moves after Kafka."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from sqlalchemy import Engine, Row, func, insert, select, update
+
+from monitor.domain.errors import InvalidInput
+from monitor.domain.trace import hold_utc
+from monitor.storage.engine import snapshot, transaction
+from monitor.storage.rows import storable
+from monitor.storage.tables import replays
+
+
+class Kind(StrEnum):
+    """What is sent."""
+
+    TRACES = "traces"
+    UNJUDGED = "unjudged"
+    DEAD_LETTERS = "dead_letters"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Which records are judged anew; None is no limit.
+
+    Attributes:
+        since, until: of event time, `until` excluded; of dead letters, when they died.
+        tenant, service, environment: of traces only.
+        reason: why they could not be judged, or not be read.
+    """
+
+    kind: Kind
+    until: datetime
+    since: datetime | None = None
+    tenant: str | None = None
+    service: str | None = None
+    environment: str | None = None
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        hold_utc(self, "since", "until")
+
+
+class ReplayState(StrEnum):
+    """Where a replay stands; one that is `sending` without anyone who sends it waits for `resume`."""
+
+    SENDING = "sending"
+    STOPPED = "stopped"
+    SENT = "sent"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replay:
+    """One replay as it stands.
+
+    Attributes:
+        judge_version: who is to judge; None for dead letters, which go to whoever judges live traffic.
+        cursor: where sending goes on, as the source of the records understands it; None at the beginning.
+        sent: records that Kafka has acknowledged; after a kill, some of them twice.
+        refused: dead letters of which too little is kept.
+    """
+
+    replay_id: int
+    created_at: datetime
+    actor: str
+    selection: Selection
+    judge_version: str | None
+    state: ReplayState
+    cursor: list[Any] | None
+    sent: int
+    refused: int
+    finished_at: datetime | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same, as a JSON value."""
+        value: dict[str, Any] = _REPLAY.dump_python(self, mode="json")
+        return value
+
+
+_REPLAY: Final = TypeAdapter[Any](Replay)
+_SELECTION: Final = TypeAdapter(Selection)
+_COLUMNS = [replays.c[name] for name in Replay.__dataclass_fields__]
+
+
+class ReplayBook:
+    """All replays."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def begin(self, selection: Selection, *, judge_version: str | None, actor: str) -> Replay:
+        """A new replay of which nothing is sent yet; raises LedgerUnavailable."""
+        values = {
+            "actor": storable(actor),
+            "selection": _SELECTION.dump_python(selection, mode="json"),
+            "judge_version": judge_version,
+        }
+        with transaction(self._engine) as connection:
+            return _replay(connection.execute(insert(replays).values(values).returning(*_COLUMNS)).one())
+
+    def find(self, replay_id: int) -> Replay:
+        """The replay of this id.
+
+        Raises:
+            InvalidInput: there is none.
+        """
+        with snapshot(self._engine) as connection:
+            row = connection.execute(select(*_COLUMNS).where(replays.c.replay_id == replay_id)).one_or_none()
+        if row is None:
+            raise InvalidInput(f"there is no replay {replay_id}; `groundwatch replay status` lists them")
+        return _replay(row)
+
+    def newest(self, *, limit: int = 20) -> Sequence[Replay]:
+        """The last ones, newest first."""
+        with snapshot(self._engine) as connection:
+            query = select(*_COLUMNS).order_by(replays.c.replay_id.desc()).limit(limit)
+            return [_replay(row) for row in connection.execute(query)]
+
+    def advance(self, replay: Replay, *, cursor: list[Any], sent: int, refused: int, done: bool) -> Replay | None:
+        """Move the cursor, once everything before it is acknowledged.
+
+        Returns:
+            The replay as it now stands. None, with nothing changed, where it was stopped or someone else has sent on.
+        """
+        state = ReplayState.SENT if done else ReplayState.SENDING
+        change = (
+            update(replays)
+            .where(
+                replays.c.replay_id == replay.replay_id,
+                replays.c.state == ReplayState.SENDING,
+                replays.c.cursor.is_not_distinct_from(replay.cursor)
+                if replay.cursor is not None
+                else replays.c.cursor.is_(None),
+            )
+            .values(
+                cursor=cursor,
+                sent=replays.c.sent + sent,
+                refused=replays.c.refused + refused,
+                state=state,
+                updated_at=func.now(),
+                finished_at=func.now() if done else None,
+            )
+        )
+        with transaction(self._engine) as connection:
+            row = connection.execute(change.returning(*_COLUMNS)).one_or_none()
+        return None if row is None else _replay(row)
+
+    def turn(self, replay_id: int, state: ReplayState, *, anew: bool = False) -> Replay:
+        """Stop a replay, or let it go on; `anew` from the beginning. One that is `sent` is only begun anew.
+
+        Raises:
+            InvalidInput: there is no such replay.
+        """
+        change = update(replays).where(replays.c.replay_id == replay_id)
+        if anew:
+            change = change.values(cursor=None, finished_at=None)
+        else:
+            change = change.where(replays.c.state != ReplayState.SENT)
+        with transaction(self._engine) as connection:
+            connection.execute(change.values(state=state, updated_at=func.now()))
+        return self.find(replay_id)
+
+
+def _replay(row: Row[Any]) -> Replay:
+    values = row._asdict()
+    return Replay(
+        **{
+            **values,
+            "selection": _SELECTION.validate_python(values["selection"]),
+            "state": ReplayState(values["state"]),
+        }
+    )
