@@ -155,7 +155,7 @@ def _count(
             rollups.c.judge_version == assessment.judge_version,
             rollups.c.minute == func.date_trunc("minute", trace.event_time, "UTC"),
         )
-        .values({name: rollups.c[name] + by for name, by in change.items()})
+        .values({name: rollups.c[name] + by for name, by in change.items()} | {"changed": func.pg_current_xact_id()})
     )
 
 

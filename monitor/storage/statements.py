@@ -225,7 +225,8 @@ on conflict (tenant, service, environment, evaluator, judge_version, minute) do 
     left_out = kept.left_out + excluded.left_out,
     local_latency_us = kept.local_latency_us + excluded.local_latency_us,
     pool_latency_us = kept.pool_latency_us + excluded.pool_latency_us,
-    last_event_time = greatest(kept.last_event_time, excluded.last_event_time)
+    last_event_time = greatest(kept.last_event_time, excluded.last_event_time),
+    changed = excluded.changed
 """
 
 SLICE_VALUE = """left(case dimension

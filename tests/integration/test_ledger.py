@@ -45,7 +45,7 @@ def rows(engine: Engine, table: Any) -> list[dict[str, Any]]:
 
 def contents(engine: Engine) -> dict[str, list[str]]:
     """All tables, in no order; ids and times that the database itself gives are left out."""
-    given = {"id", "created_at", "available_at", "updated_at", "arrived_at"}
+    given = {"id", "created_at", "available_at", "updated_at", "arrived_at", "changed"}
     return {
         table.name: sorted(
             repr({name: value for name, value in row.items() if name not in given}) for row in rows(engine, table)

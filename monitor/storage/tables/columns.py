@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Integer, MetaData, Text, func, text
 from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import UserDefinedType
 
 metadata = MetaData(
     naming_convention={
@@ -18,6 +19,16 @@ metadata = MetaData(
 
 # Rows that are updated again and again leave room on their page, so that an update touches no index.
 UPDATED_IN_PLACE = {"fillfactor": 70}
+
+
+class TransactionId(UserDefinedType[int]):
+    """Postgres' xid8."""
+
+    cache_ok = True
+
+    def get_col_spec(self) -> str:
+        """Its name."""
+        return "xid8"
 
 
 def one_of(column: str, values: Sequence[str], name: str) -> CheckConstraint:

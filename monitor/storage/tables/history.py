@@ -17,7 +17,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from monitor.storage.tables.columns import UPDATED_IN_PLACE, counter, key, metadata, moment, one_of, position, share
+from monitor.storage.tables.columns import (
+    UPDATED_IN_PLACE,
+    TransactionId,
+    counter,
+    key,
+    metadata,
+    moment,
+    one_of,
+    position,
+    share,
+)
 
 traces = Table(
     "traces",
@@ -197,6 +207,7 @@ rollups = Table(
     moment("last_event_time"),
     Column("folded_total", BigInteger),
     Column("folded_hallucinated", BigInteger),
+    Column("changed", TransactionId, nullable=False, server_default=text("pg_current_xact_id()")),
     Index(
         "ix_rollups_unfolded",
         *("tenant", "service", "environment", "evaluator", "judge_version", "minute"),
