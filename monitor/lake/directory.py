@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from monitor.domain.errors import ExportUnavailable
 from monitor.lake.datasets import DATASETS, Dataset
 from monitor.lake.hour_file import Written, write_hour
-from monitor.lake.manifest import Hour, Manifest, file_name, hour_name
+from monitor.lake.manifest import Hour, Manifest, file_name, hour_name, hour_of
 
 MANIFEST = "_groundwatch.json"
 _LOCK = "_groundwatch.lock"
@@ -46,6 +46,14 @@ class ExportDirectory:
     def file(self, dataset: str, hour: datetime) -> Path:
         """Where an hour of a dataset lies, or would."""
         return self.path / file_name(dataset, hour)
+
+    def lost_hours(self) -> set[datetime]:
+        """Hours of which a file is no longer there."""
+        return {
+            hour_of(name)
+            for name, held in self._held().hours.items()
+            if not all(self.file(dataset, hour_of(name)).exists() for dataset in held.rows)
+        }
 
     def stage(self, dataset: Dataset, hour: datetime, rows: Iterable[Any]) -> Written | None:
         """Write an hour's file, for no reader yet; None where there is nothing to write."""

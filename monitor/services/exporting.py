@@ -43,7 +43,7 @@ class Exported:
     def __add__(self, other: "Exported") -> "Exported":
         return Exported(
             hours=self.hours + other.hours,
-            rows=Counter(self.rows) + Counter(other.rows),
+            rows=dict(Counter(self.rows) + Counter(other.rows)),
             kept=self.kept + other.kept,
             size=self.size + other.size,
             seconds=self.seconds + other.seconds,
@@ -71,7 +71,7 @@ class Exporter:
         self._datasets: Final = (*ALWAYS, TEXTS) if scope.texts else ALWAYS
 
     def run(self, told: Callable[[date, Exported], None] = _say_nothing) -> Exported:
-        """Write every hour that changed; `told` hears of each day as soon as readers can see it.
+        """Write every hour that changed or lost a file; `told` hears of each day as soon as readers can see it.
 
         A run that is cut short has published whole days; the next one writes the others, and what changed since.
 
@@ -89,8 +89,8 @@ class Exporter:
             changed = seen.changed_hours(manifest.watermark, since=self._scope.since, tenant=self._scope.tenant)
             watermark = seen.watermark
         done = Exported()
-        due = [one.hour for one in changed if manifest.is_due(one.hour, one.changed)]
-        for day, hours in groupby(due, key=datetime.date):
+        due = {one.hour for one in changed if manifest.is_due(one.hour, one.changed)} | self._directory.lost_hours()
+        for day, hours in groupby(sorted(due), key=datetime.date):
             part = self._day(list(hours))
             told(day, part)
             done += part
@@ -130,7 +130,7 @@ class Exporter:
                 rows.update(counts)
                 held[hour] = Hour(watermark=seen.watermark, rows=counts)
         self._directory.publish(held)
-        return Exported(hours=len(hours), rows=rows, kept=kept, size=size, seconds=self._clock() - began)
+        return Exported(hours=len(hours), rows=dict(rows), kept=kept, size=size, seconds=self._clock() - began)
 
 
 def _hold_same(directory: ExportDirectory, held: Manifest, source: Source, scope: Scope) -> None:
