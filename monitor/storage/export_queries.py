@@ -20,6 +20,7 @@ where {_IN_HOUR.format(alias="")} and {_OF_TENANT.format(alias="")}
 order by tenant, service, environment, event_time, trace_id, evaluator, judge_version
 """  # noqa: S608 - constants are put in
 
+# `offset 0` has the judgements asked row by row: the planner must not read them all for one hour.
 _JUDGEMENTS = f"""
 select
     v.tenant, v.service, v.environment, v.trace_id, v.evaluator, v.judge_version, v.event_time,
@@ -28,7 +29,12 @@ select
     j.latency_us, j.prompt_tokens, j.completion_tokens, j.cost_usd, j.inclusion_probability, j.chosen_because,
     j.windows
 from verdicts as v
-join judgements as j using (tenant, trace_id, evaluator, judge_version)
+cross join lateral (
+    select * from judgements as said
+    where said.tenant = v.tenant and said.trace_id = v.trace_id
+        and said.evaluator = v.evaluator and said.judge_version = v.judge_version
+    offset 0
+) as j
 join judges using (judge)
 where {_IN_HOUR.format(alias="v.")} and {_OF_TENANT.format(alias="v.")}
 order by v.tenant, v.service, v.environment, v.event_time, v.trace_id, v.evaluator, v.judge_version, j.sequence
