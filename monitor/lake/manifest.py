@@ -9,23 +9,23 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from monitor.lake.datasets import DATASETS
 
-_HOUR: Final = "%Y-%m-%dT%H"
 _FILE: Final = re.compile(r"([a-z]+)/day=[0-9]{4}-[0-9]{2}-[0-9]{2}/hour-[0-9]{2}\.parquet")
 
 
 def hour_name(hour: datetime) -> str:
     """Names an hour in the manifest: 2026-03-01T12."""
-    return hour.strftime(_HOUR)
+    # strftime would not fill up the year of a clock that was never set: 0001.
+    return hour.isoformat()[:13]
 
 
 def hour_of(name: str) -> datetime:
     """The hour of that name."""
-    return datetime.strptime(name, _HOUR).replace(tzinfo=UTC)
+    return datetime.fromisoformat(f"{name}:00").replace(tzinfo=UTC)
 
 
 def file_name(dataset: str, hour: datetime) -> str:
     """Where an hour of a dataset lies, from the export's directory on."""
-    return f"{dataset}/day={hour:%Y-%m-%d}/hour-{hour:%H}.parquet"
+    return f"{dataset}/day={hour.date().isoformat()}/hour-{hour:%H}.parquet"
 
 
 def _known_hour(name: str) -> str:

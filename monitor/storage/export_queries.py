@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _OF_TENANT = "(%(tenant)s::text is null or {alias}tenant = %(tenant)s)"
-_IN_HOUR = "{alias}event_time >= %(since)s and {alias}event_time < %(until)s"
+_IN_HOUR = "{alias}event_time >= %(since)s and {alias}event_time < %(since)s + interval '1 hour'"
 
 _VERDICTS = f"""
 select
@@ -47,7 +47,7 @@ select
     first_total, first_hallucinated, unjudged, pending, escalated, pool_judged,
     (traces + left_out)::double precision, local_latency_us, pool_latency_us, last_event_time
 from rollups
-where minute >= %(since)s and minute < %(until)s and {_OF_TENANT.format(alias="")}
+where minute >= %(since)s and minute < %(since)s + interval '1 hour' and {_OF_TENANT.format(alias="")}
 order by tenant, service, environment, minute, evaluator, judge_version
 """  # noqa: S608 - constants are put in
 

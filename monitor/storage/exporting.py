@@ -18,7 +18,6 @@ from sqlalchemy import Connection, Engine, text
 from monitor.storage.engine import driver_errors, snapshot
 from monitor.storage.export_queries import QUERIES
 
-_HOUR: Final = timedelta(hours=1)
 # Of one hour's rows of one dataset, written to disk while they come: longer than what any worker may ask for.
 _LONGEST: Final = timedelta(minutes=30)
 
@@ -126,8 +125,9 @@ class HistorySnapshot:
         """
         driver = self._connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
-        asked = {"since": hour, "until": hour + _HOUR, "tenant": tenant}
-        with driver.cursor() as cursor, cursor.copy(f"copy ({QUERIES[dataset]}) to stdout (format csv)", asked) as copy:
+        asked = {"since": hour, "tenant": tenant}
+        statement = f"copy ({QUERIES[dataset]}) to stdout (format csv, encoding 'UTF8')"
+        with driver.cursor() as cursor, cursor.copy(statement, asked) as copy:
             # Postgres' protocol: each message is one row.
             yield from copy
 

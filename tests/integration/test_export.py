@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,12 @@ def hostile() -> Assessment:
     )
 
 
+def of_year(year: int, offset: int) -> Assessment:
+    """From a service whose clock was never set, or runs ahead of all."""
+    said = assessment(offset)
+    return replace(said, trace=replace(said.trace, event_time=datetime(year, 12, 31, 23, 59, tzinfo=UTC)))
+
+
 def several(count: int = 12, *, first: int = 0, apart: int = 6 * HOUR) -> list[Assessment]:
     """Traces over days, one every `apart` seconds; some escalated, some unjudged."""
     return [
@@ -141,10 +147,13 @@ def several(count: int = 12, *, first: int = 0, apart: int = 6 * HOUR) -> list[A
 
 def test_every_column_of_the_ledger_comes_through(engine: Engine, ledger: Ledger, lake: Path) -> None:
     escalated = assessment(3, escalated=True, probability=0.25, sampling_probability=0.1)
-    ledger.record([hostile(), assessment(2, probability=None), escalated, assessment(4, seconds_past_noon=DAY)])
+    strange = [of_year(1, 5), of_year(9999, 6)]
+    ledger.record(
+        [hostile(), assessment(2, probability=None), escalated, assessment(4, seconds_past_noon=DAY), *strange]
+    )
     revised(engine, escalated, 0.9)
     done = run(engine, lake, texts=True)
-    assert (done.rows, done.kept) == ({"verdicts": 4, "judgements": 8, "rollups": 2, "texts": 4}, 0)
+    assert (done.rows, done.kept) == ({"verdicts": 6, "judgements": 12, "rollups": 4, "texts": 6}, 0)
 
     assert contents(lake, "verdicts") == in_ledger(engine, select(verdicts), KEY)
     of_verdict = verdicts.c["service", "environment", "event_time"]
