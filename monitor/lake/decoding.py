@@ -63,9 +63,10 @@ def _structured(texts: Any, kind: Any) -> Any:
 
 def _shaped(value: Any, kind: Any) -> Any:
     """The value as `kind` wants it: what JSON calls a number may be an integer, and free JSON stays JSON."""
+    shaped: Any = value
     if value is None:
-        shaped = None
-    elif pa.types.is_list(kind):
+        return None
+    if pa.types.is_list(kind):
         shaped = [_shaped(item, kind.value_type) for item in value]
     elif pa.types.is_struct(kind):
         shaped = {field.name: _shaped(value.get(field.name), field.type) for field in kind}
@@ -75,6 +76,4 @@ def _shaped(value: Any, kind: Any) -> Any:
         shaped = float(value)
     elif pa.types.is_string(kind) and not isinstance(value, str):
         shaped = json.dumps(value, ensure_ascii=False)
-    else:
-        shaped = value
     return shaped
