@@ -36,7 +36,7 @@ def export(
         typer.Option(help="Only hours of event time from this one on, in UTC: 2026-11-01 or 2026-11-01T06:00."),
     ] = None,
     texts: Annotated[
-        bool, typer.Option(help="Also what was asked, read and answered, as the dataset `texts`.")
+        bool, typer.Option("--texts", help="Also what was asked, read and answered, as the dataset `texts`.")
     ] = False,
     verify: Annotated[
         bool,
@@ -54,6 +54,8 @@ def export(
 
     DuckDB: select label, count(*) from read_parquet('DIR/verdicts/*/*.parquet') group by label.
     """
+    if verify and not to.is_dir():
+        raise InvalidInput(f"{to}: is no directory, so there is nothing to verify")
     scope = Scope(tenant=tenant, texts=texts, since=_hour(since))
     with ledger() as engine, open_directory(to) as directory:
         if verify:

@@ -411,6 +411,13 @@ def test_a_directory_takes_one_choice_of_options(engine: Engine, ledger: Ledger,
         run(engine, lake, texts=True)
 
 
+def test_there_is_nothing_to_verify_before_an_export(engine: Engine, lake: Path, app: typer.Typer) -> None:
+    assert isinstance(invoke(app, "--to", str(lake), "--verify").exception, InvalidInput)
+    assert not lake.exists()
+    with pytest.raises(ExportUnavailable, match="holds no export yet"):
+        check(engine, lake)
+
+
 def test_strange_files_are_not_taken_for_an_export(engine: Engine, lake: Path) -> None:
     (lake / "verdicts").mkdir(parents=True)
     (lake / "verdicts" / "mine.parquet").write_bytes(b"mine")
