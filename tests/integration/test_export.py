@@ -10,13 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pyarrow.dataset
 import pytest
 import typer
 from click.testing import Result
 from pyarrow import parquet
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Connection, Engine, select, text
 from typer.testing import CliRunner
 
 from monitor.cli import export
@@ -97,10 +96,14 @@ def in_ledger(engine: Engine, query: Any, key: tuple[str, ...]) -> list[dict[str
 
 def revised(engine: Engine, said: Assessment, probability: float) -> None:
     """The pool has its word."""
-    word = judgement(POOL, probability=probability)
     with transaction(engine) as connection:
-        outcome = verdict(probability, by=POOL)
-        revise(connection, said, judgement=word, outcome=outcome, at=NOON + timedelta(days=9))
+        say(connection, said, probability)
+
+
+def say(connection: Connection, said: Assessment, probability: float) -> None:
+    word = judgement(POOL, probability=probability)
+    outcome = verdict(probability, by=POOL)
+    revise(connection, said, judgement=word, outcome=outcome, at=NOON + timedelta(days=9))
 
 
 def hostile() -> Assessment:
@@ -227,19 +230,17 @@ def test_a_run_writes_the_hours_that_changed_and_comes_to_a_full_export(
     assert standings(engine, lake) == {Standing.EQUAL}
 
 
-def test_a_transaction_that_commits_after_a_later_one_is_not_missed(
-    engine: Engine, ledger: Ledger, lake: Path, postgres_url: str
-) -> None:
-    ledger.record([assessment(0), assessment(1, seconds_past_noon=HOUR)])
+def test_a_transaction_that_commits_after_a_later_one_is_not_missed(engine: Engine, ledger: Ledger, lake: Path) -> None:
+    slow = assessment(0, escalated=True)
+    ledger.record([slow, assessment(1, seconds_past_noon=HOUR)])
     run(engine, lake)
-    with psycopg.connect(postgres_url) as slow:
-        slow.execute("update verdicts set label = 'hallucinated', probability = 0.9 where trace_id = 't-0-0'")
-        slow.execute("update rollups set hallucinated = 1, changed = pg_current_xact_id() where minute = %s", (NOON,))
+    with transaction(engine) as connection:
+        say(connection, slow, 0.9)
         ledger.record([assessment(2, seconds_past_noon=HOUR)])
         assert run(engine, lake).hours == 1
-        slow.commit()
-    assert run(engine, lake).rows["verdicts"] >= 1
-    assert next(row["label"] for row in contents(lake, "verdicts")) == "hallucinated"
+        assert contents(lake, "verdicts")[0]["label"] == "faithful"
+    assert run(engine, lake).hours >= 1
+    assert contents(lake, "verdicts")[0]["label"] == "hallucinated"
     assert standings(engine, lake) == {Standing.EQUAL}
 
 
