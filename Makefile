@@ -11,13 +11,11 @@ ARGS   ?=
 PYTEST := $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 # Apache Kafka for the tests, fetched by Maven.
 JARS   := .cache/kafka/pom.xml
-# llama.cpp's image support and the library of its command-line programs are not used: without them it compiles in half
-# the time.
+# llama.cpp's image support and the library of its command-line programs are not used: half of what would compile.
 export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF "-DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/.ci/llama.cmake"
 export UV_LINK_MODE ?= copy
-# The tests start hundreds of Python processes, each of which would compile all that it imports anew: with bytecode on
-# disk one starts in less than half the time.
-export UV_COMPILE_BYTECODE ?= 1
+# Containers like to set this. The tests start hundreds of Python processes, and without bytecode on disk each compiles
+# all that it imports anew: that was half of the processors' time.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
