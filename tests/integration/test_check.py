@@ -235,17 +235,18 @@ def test_a_judging_process_that_stands_still_costs_the_budget_and_nothing_else(s
     process = sidecar.judging_process()
     process.suspend()
     try:
-        for budget in (1, 50, 300):
+        for budget in (1, 500, 500, 500):
             said = sidecar.judge(budget_ms=budget)
             assert (said["verdict"], said["complete"], said["reason"]) == (None, False, "no_verdict_in_time")
         sent = {"trace_id": "t-1", "service": "s", "question": "", "documents": [], "answer": "", "tenant": "other"}
         assert sidecar.client.post("/v1/rag/traces", json=sent).status_code == 202
-        assert sidecar.state["waiting"] == 3
+        # The millisecond may be over before the check is put to the process.
+        assert sidecar.state["waiting"] in {3, 4}
     finally:
         process.resume()
     assert sidecar.judge()["verdict"]["label"] == "hallucinated"
     eventually(lambda: sidecar.state["waiting"] == 0)
-    assert sidecar.state["answered"]["no_verdict_in_time"] == 3
+    assert sidecar.state["answered"]["no_verdict_in_time"] == 4
 
 
 def test_a_killed_judging_process_is_replaced_and_nobody_waits_for_it(sidecar: Checked) -> None:

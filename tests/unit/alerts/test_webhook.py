@@ -84,7 +84,7 @@ def receiver(server: Receiver) -> Receiver:
     return server
 
 
-def post(url: str, *, secret: str | None = None, allow_private: bool = True, deadline_seconds: float = 5.0) -> None:
+def post(url: str, *, secret: str | None = None, allow_private: bool = True, deadline_seconds: float = 60.0) -> None:
     async def run() -> None:
         async with AsyncHttpClient(deadline_seconds=deadline_seconds, max_answer_bytes=MAX_ANSWER_BYTES) as client:
             webhook = Webhook(client, allow_private=allow_private, deadline_seconds=deadline_seconds)
