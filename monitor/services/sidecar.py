@@ -118,7 +118,9 @@ def create_sidecar(settings: Settings) -> Iterator[Sidecar]:
         feedback = FeedbackApi(
             feedback_spool, gate=gate, bodies=bodies, tally=feedback_tally, limits=limits, treatment=treated
         )
-        check = closing.enter_context(checks(settings, gate=gate, telemetry=telemetry, body_seconds=BODY_SECONDS))
+        check = closing.enter_context(
+            checks(settings, gate=gate, counters=tally, telemetry=telemetry, body_seconds=BODY_SECONDS)
+        )
         tee = _tee(sidecar, TeeTelemetry(telemetry.instruments))
         intake = OtlpIntake(exports, tally=tally, max_bytes=sidecar.max_request_bytes, treatment=treated, tee=tee)
         otlp = OtlpApi(intake, gate=gate, bodies=bodies, tally=tally)
