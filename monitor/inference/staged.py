@@ -90,11 +90,23 @@ class StagedCascade:
         others = [judge.identity.version for judge in self._everyones]
         return None if self._moves(edge, others) or self._moves(edge, []) else edge
 
-    def first(self, trace: Trace, *, deadline_seconds: float) -> Standing:
-        """What the cheap judges say. Blocks; raises nothing for the trace's sake."""
+    def first(
+        self, trace: Trace, *, deadline_seconds: float, so_far: Callable[[Standing], None] = lambda _: None
+    ) -> Standing:
+        """What the cheap judges say. Blocks; raises nothing for the trace's sake.
+
+        Args:
+            trace: to be judged.
+            deadline_seconds: for each of them.
+            so_far: told where it stands each time that one has spoken and another still has to: that one may be late.
+        """
         if (bar := why_unjudgeable(trace)) is not None:
             return Standing(trace=trace, judgements=(), outcome=bar)
-        said = [self._ask_everyone(judge, trace, deadline_seconds) for judge in self._everyones]
+        said: list[Judgement] = []
+        for judge in self._everyones:
+            if said:
+                so_far(self._standing(trace, said, wanted=_EVERYONE))
+            said.append(self._ask_everyone(judge, trace, deadline_seconds))
         return self._standing(trace, said, wanted=self._wanted(trace, said))
 
     def second(self, standing: Standing, *, deadline_seconds: float) -> Standing:

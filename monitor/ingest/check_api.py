@@ -21,7 +21,7 @@ from monitor.ingest.callers import Caller, Gate
 from monitor.ingest.check_link import Said
 from monitor.ingest.check_request import Check, CheckLimits, read_check
 from monitor.ingest.checker import CheckingState
-from monitor.ingest.counters import Refusal
+from monitor.ingest.counters import IngestCounters, Refusal
 from monitor.ingest.http import JsonResponse, media_type, refusal
 from monitor.ingest.intake import JSON_TYPES, rejected
 from monitor.ingest.json_requests import random_ids, utc_now
@@ -41,7 +41,7 @@ class Checks(Protocol):
     def state(self) -> CheckingState:
         """How it stands."""
 
-    async def check(self, trace: Trace, *, until: float) -> Said | None:
+    async def check(self, trace: Trace, *, until: float, owner: str | None) -> Said | None:
         """What the judges have said by then; raises RequestRefused 503."""
 
 
@@ -67,6 +67,7 @@ class CheckApi:
     Args:
         checks: judges.
         bodies: reads them, under limits of their own.
+        counters: told of callers that were not let in.
         tell: told of each check; must neither block nor raise.
         stopwatch: the clock of `checks`.
     """
@@ -78,6 +79,7 @@ class CheckApi:
         gate: Gate,
         bodies: BodyReader,
         limits: CheckLimits,
+        counters: IngestCounters,
         tell: Callable[[CheckAnswered], None] = lambda _: None,
         clock: Callable[[], datetime] = utc_now,
         stopwatch: Callable[[], float] = time.monotonic,
@@ -87,6 +89,7 @@ class CheckApi:
         self._gate = gate
         self._bodies = bodies
         self._limits = limits
+        self._counters = counters
         self._tell = tell
         self._clock = clock
         self._stopwatch = stopwatch
@@ -114,8 +117,9 @@ class CheckApi:
         began = self._stopwatch()
         try:
             found = await self._read(request)
-            said = await self._checks.check(found.trace, until=began + found.seconds)
+            said = await self._checks.check(found.trace, until=began + found.seconds, owner=found.owner)
         except RequestRefused as refused:
+            refused.count_denial(self._counters)
             self._count("refused", str(refused.reason), began)
             return refusal(refused)
         except InvalidTrace as error:

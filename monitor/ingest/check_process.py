@@ -8,6 +8,7 @@ import asyncio
 import logging
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Pending:
     """A check under way. `over` is done once there is nothing more to be heard; `said` is the latest word."""
 
     asked: Asked
+    owner: str | None
     loop: asyncio.AbstractEventLoop
     over: "asyncio.Future[None]"
     said: Said | None = None
@@ -50,10 +52,12 @@ class CheckProcess:
     Args:
         target: what it runs, with its end of the pipe; must be picklable, and end when the pipe does.
         most_waiting: checks that it has not done with, at most.
+        loading_seconds: within which it must be ready.
     """
 
-    def __init__(self, target: Callable[[Connection], None], *, most_waiting: int) -> None:
+    def __init__(self, target: Callable[[Connection], None], *, most_waiting: int, loading_seconds: float) -> None:
         self._most = most_waiting
+        self._loading_seconds = loading_seconds
         self._link, theirs = _PROCESSES.Pipe()
         self._process = _PROCESSES.Process(target=target, args=(theirs,), name="checks", daemon=True)
         self._process.start()
@@ -66,7 +70,7 @@ class CheckProcess:
         self._outgoing: SimpleQueue[int | None] = SimpleQueue()
         self._reads = threading.Event()
         self.ready: Ready | None = None
-        self.unusable: Unusable | None = None
+        self.problem: str | None = None
 
     @property
     def pid(self) -> int | None:
@@ -83,14 +87,19 @@ class CheckProcess:
         """Checks that it has not done with."""
         return len(self._pending)
 
-    def ask(self, trace: Trace, until: float) -> Pending | None:
-        """Put a check to it, on the event loop; None where too many wait. One that has ended is over at once."""
+    def ask(self, trace: Trace, until: float, owner: str | None) -> Pending | None:
+        """Put a check to it, on the event loop; None where too many wait. One that has ended is over at once.
+
+        An owner may not have more of them waiting than there are places left: so a newcomer always finds one.
+        """
         loop = asyncio.get_running_loop()
         with self._lock:
-            if len(self._pending) >= self._most:
+            free = self._most - len(self._pending)
+            own = 0 if owner is None else sum(one.owner == owner for one in self._pending.values())
+            if own >= free:
                 return None
             asked = Asked(number=next(self._numbers), trace=trace, until=until)
-            pending = Pending(asked=asked, loop=loop, over=loop.create_future())
+            pending = Pending(asked=asked, owner=owner, loop=loop, over=loop.create_future())
             if self._ended:
                 pending.over.set_result(None)
                 return pending
@@ -117,8 +126,9 @@ class CheckProcess:
         writer = threading.Thread(target=self._write, name="check-writer", daemon=True)
         writer.start()
         try:
-            while True:
-                self._hear(self._link.recv())
+            if self._loads():
+                while True:
+                    self._hear(self._link.recv())
         except (EOFError, OSError):
             self._process.join(_END_SECONDS)
         except Exception:  # noqa: BLE001 - whatever it said: its successor may say better, and callers wait
@@ -131,6 +141,16 @@ class CheckProcess:
             self._reads.set()
             writer.join()
             self._link.close()
+
+    def _loads(self) -> bool:
+        """Hear it until it is ready, or ends; false where it takes too long."""
+        deadline = time.monotonic() + self._loading_seconds
+        while self.ready is None:
+            if not self._link.poll(max(0.0, deadline - time.monotonic())):
+                self.problem = f"the judges were not loaded within {self._loading_seconds:g} s"
+                return False
+            self._hear(self._link.recv())
+        return True
 
     def stop(self) -> None:
         """End it: it has nothing that must be kept."""
@@ -154,8 +174,8 @@ class CheckProcess:
             case Ready():
                 self.ready = message
                 self._reads.set()
-            case Unusable():
-                self.unusable = message
+            case Unusable(problem=problem):
+                self.problem = problem
 
     def _heard(self, number: int, said: Said | None, *, last: bool) -> None:
         with self._lock:

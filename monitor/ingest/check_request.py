@@ -30,10 +30,11 @@ class CheckLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """An answer to be judged, and within how many seconds."""
+    """An answer to be judged, and within how many seconds; `owner` is the tenant that its sender has proved to be."""
 
     trace: Trace
     seconds: float
+    owner: str | None = None
 
 
 def read_check(body: bytes, *, limits: CheckLimits, now: datetime, new_ids: Iterator[str], caller: Caller) -> Check:
@@ -53,7 +54,7 @@ def read_check(body: bytes, *, limits: CheckLimits, now: datetime, new_ids: Iter
         if item.get("service") is None:
             item["service"] = SERVICE
     trace = decode_item(item, now=now, new_ids=new_ids, caller=caller)
-    return Check(trace=trace, seconds=budget / 1000)
+    return Check(trace=trace, seconds=budget / 1000, owner=caller.tenant)
 
 
 def _budget(said: Any, *, most: int) -> Any:

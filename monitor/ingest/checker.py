@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 60.0
 """A judging process that has not done with a check so long after its time hangs: no prompt is read for so long."""
 
+LOADING_SECONDS = 600.0
+"""Within which a process must have loaded its judges: large models come from slow disks, but not for ever."""
+
 _RETRY_SECONDS = 1
 _END_SECONDS = 5.0
 
@@ -66,6 +69,7 @@ class Checker:
     Args:
         target: what the process runs; see `CheckProcess`.
         most_waiting: checks that it has not done with, at most.
+        loading_seconds: within which the process must have loaded its judges.
         patience_seconds: after a check's time, within which the process must have done with it.
         backoff: how long to wait before a process that ended is replaced.
         clock: `time.monotonic`, which the process shares.
@@ -76,12 +80,14 @@ class Checker:
         target: Callable[[Connection], None],
         *,
         most_waiting: int,
+        loading_seconds: float = LOADING_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._target = target
         self._most = most_waiting
+        self._loading = loading_seconds
         self._patience = patience_seconds
         self._backoff = backoff or Backoff(limit_seconds=60.0)
         self._clock = clock
@@ -124,28 +130,28 @@ class Checker:
                 self._process.stop()
         self._thread.join(_END_SECONDS)
 
-    async def check(self, trace: Trace, *, until: float) -> Said | None:
+    async def check(self, trace: Trace, *, until: float, owner: str | None = None) -> Said | None:
         """What the judges have said when they are done or the time is over, whichever comes first.
 
         Args:
             trace: to be judged.
             until: on the clock, the end of the time.
+            owner: the tenant that the places are shared out to; None where nobody is told from others.
 
         Returns:
             Their word, which may be incomplete; None where they said nothing in time.
 
         Raises:
-            RequestRefused: 503, too many checks wait.
+            RequestRefused: 503, too many checks wait, or too many of this owner.
         """
         process = self._process
         if process is None or (process.ready is None and self._problem):
             return _unavailable(self._problem)
         if (left := until - self._clock()) <= 0:
             return None
-        pending = process.ask(trace, until)
+        pending = process.ask(trace, until, owner)
         if pending is None:
-            problem = f"{self._most} checks wait for the judges"
-            raise RequestRefused(503, Refusal.BUSY, problem, retry_seconds=_RETRY_SECONDS)
+            raise self._too_many(process.waiting)
         try:
             await asyncio.wait_for(pending.over, left)
         except TimeoutError:
@@ -156,6 +162,13 @@ class Checker:
             # Over before its time and without a word: the process died of it, or beside it.
             return _unavailable("the judging process ended")
         return pending.said
+
+    def _too_many(self, waiting: int) -> RequestRefused:
+        if waiting < self._most:
+            problem = "as many checks of this tenant wait for the judges as there are places left for others"
+            return RequestRefused(503, Refusal.OVER_SHARE, problem, retry_seconds=_RETRY_SECONDS)
+        problem = f"{self._most} checks wait for the judges"
+        return RequestRefused(503, Refusal.BUSY, problem, retry_seconds=_RETRY_SECONDS)
 
     def _run(self) -> None:
         failures = 0
@@ -174,7 +187,7 @@ class Checker:
     def _begin(self) -> CheckProcess | None:
         with self._lock:  # or one could be started that nobody ends
             if not self._stopping.is_set():
-                self._process = CheckProcess(self._target, most_waiting=self._most)
+                self._process = CheckProcess(self._target, most_waiting=self._most, loading_seconds=self._loading)
             return self._process
 
     def _begin_anew(self) -> CheckProcess | None:
@@ -187,8 +200,7 @@ class Checker:
             return None
 
     def _mourn(self, process: CheckProcess) -> None:
-        problem = f"the judging process ended (exit code {process.exit_code})"
-        self._problem = process.unusable.problem if process.unusable else problem
+        self._problem = process.problem or f"the judging process ended (exit code {process.exit_code})"
         self._restarts += 1
         self._process = None
         _log.error("checks: %s; it is started anew", self._problem)

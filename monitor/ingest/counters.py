@@ -18,6 +18,8 @@ class Refusal(StrEnum):
     UNSUPPORTED = "unsupported"
     TOO_SLOW = "too_slow"
     BUSY = "busy"
+    OVER_SHARE = "over_share"
+    """Of places that tenants share, theirs are taken."""
     UNREAD = "unread"
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"

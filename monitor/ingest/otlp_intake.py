@@ -1,6 +1,8 @@
 """An OTLP export on its way to disk, whatever protocol carried it."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from monitor.domain.errors import InvalidMessage
 from monitor.ingest.body import decompressed
@@ -16,6 +18,8 @@ from monitor.otlp import TENANT, Inspected, inspect
 
 # Below this, parsing takes less time than handing the body to a thread.
 _INLINE_BYTES = 64 * 1024
+# To write an export anew takes up to 3 ms a kibibyte, where it is made for that.
+_REWRITTEN_INLINE_BYTES = 1024
 
 
 class OtlpIntake:
@@ -47,6 +51,7 @@ class OtlpIntake:
         self._tee = tee
         self._spool_seconds = spool_seconds
         self._parsing = asyncio.Semaphore(1)
+        self._rewriting = asyncio.Semaphore(1)
 
     async def take(self, body: bytes, *, compression: str, encoding: str, caller: Caller) -> Inspected:
         """What could be read of an export, once that is on disk.
@@ -60,12 +65,7 @@ class OtlpIntake:
         Raises:
             RequestRefused: as a whole.
         """
-        if len(body) <= _INLINE_BYTES and compression in ("", "identity"):
-            kept, found = self._inspected(body, compression, encoding, caller)
-        else:
-            # One at a time: parsed, an export takes many times its bytes, and a small one may unpack to a large one.
-            async with self._parsing:
-                kept, found = await asyncio.to_thread(self._inspected, body, compression, encoding, caller)
+        kept, found = await self._looked_into(body, compression, encoding, caller)
         if found.spans:
             await store(self._spool, [_entry(kept, encoding, caller)], seconds=self._spool_seconds)
         if found.rejected:
@@ -74,15 +74,41 @@ class OtlpIntake:
             self._tee.offer(body, encoding=encoding, compression=compression)
         return found
 
+    async def _looked_into(
+        self, body: bytes, compression: str, encoding: str, caller: Caller
+    ) -> tuple[bytes, Inspected]:
+        if len(body) > _INLINE_BYTES or compression not in ("", "identity"):
+            # One at a time: parsed, an export takes many times its bytes, and a small one may unpack to a large one.
+            async with self._parsing:
+                return await asyncio.to_thread(self._inspected, body, compression, encoding, caller)
+        if self._treatment.leaves(body, encoding):
+            return body, _found(body, encoding, caller)
+        if len(body) <= _REWRITTEN_INLINE_BYTES:
+            return self._inspected(body, compression, encoding, caller)
+        async with self._rewriting:  # not behind large ones
+            return await asyncio.to_thread(self._inspected, body, compression, encoding, caller)
+
     def _inspected(self, body: bytes, compression: str, encoding: str, caller: Caller) -> tuple[bytes, Inspected]:
         plain = decompressed(body, compression, max_bytes=self._max_bytes)
-        try:
-            found = inspect(plain, encoding)
-            if caller.tenant is not None and found.tenants - {caller.tenant}:
-                raise other_tenant(f"resource attribute {TENANT}", caller.tenant)
+        found = _found(plain, encoding, caller)
+        with _refusing():
             return self._treatment.export(plain, encoding), found
-        except InvalidMessage as error:
-            raise RequestRefused(400, Refusal.INVALID, shown(str(error))) from None
+
+
+def _found(plain: bytes, encoding: str, caller: Caller) -> Inspected:
+    with _refusing():
+        found = inspect(plain, encoding)
+    if caller.tenant is not None and found.tenants - {caller.tenant}:
+        raise other_tenant(f"resource attribute {TENANT}", caller.tenant)
+    return found
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except InvalidMessage as error:
+        raise RequestRefused(400, Refusal.INVALID, shown(str(error))) from None
 
 
 def _entry(value: bytes, encoding: str, caller: Caller) -> Entry:

@@ -25,6 +25,10 @@ class Sampling:
         self._rules = tuple(rules)
         self._counters = counters
 
+    def leaves(self, raw: bytes, encoding: str) -> bool:  # noqa: ARG002 - as `export`
+        """Always."""
+        return True
+
     def export(self, raw: bytes, encoding: str) -> bytes:  # noqa: ARG002 - which traces its spans make is not known yet
         """The same: traces are chosen once they are assembled."""
         return raw

@@ -51,6 +51,7 @@ class SpoolState:
 class _Append:
     entries: Sequence[Entry]
     size: int
+    wake: Callable[[], None] | None
     done: "Future[None]" = field(default_factory=Future)
 
 
@@ -110,14 +111,19 @@ class Spool:
         """What was found damaged since the spool was opened, if anything was."""
         return self._file.salvaged
 
-    def append(self, entries: Sequence[Entry]) -> "Future[None]":
+    def append(self, entries: Sequence[Entry], *, wake: Callable[[], None] | None = None) -> "Future[None]":
         """Queue records for the next commit, all or none; the future resolves when they are on disk.
+
+        Args:
+            entries: the records.
+            wake: called from another thread once the futures of all that was committed together have resolved; once,
+                however many of them gave it. Must neither block nor raise.
 
         Raises:
             SpoolFull: they do not fit (at once, or through the future when the disk itself is full).
             SpoolUnavailable: the spool is closed (at once), or could not be written (through the future).
         """
-        append = _Append(entries=entries, size=sum(entry.size for entry in entries))
+        append = _Append(entries=entries, size=sum(entry.size for entry in entries), wake=wake)
         with self._changed:
             if self._closing:
                 raise SpoolUnavailable("the spool is closed")
@@ -267,11 +273,18 @@ class Spool:
         with self._changed:
             self._problem = None
             self._durable = self._file.last_position
-            self._pending_bytes -= sum(append.size for append in work.appends)
             self._changed.notify_all()
-        for append in work.appends:
-            if append.done.set_running_or_notify_cancel():
-                append.done.set_result(None)
+        _settle(work.appends, None)
+        self._measure(work)
+
+    def _measure(self, work: _Work) -> None:
+        """Behind the answers; until then what was appended counts as waiting, so that the limit holds meanwhile."""
+        try:
+            self._file.measure()
+        except sqlite3.Error as error:
+            _log.warning("the spool cannot be measured: %s", error)
+        with self._changed:
+            self._pending_bytes -= sum(append.size for append in work.appends)
 
     def _fail(self, work: _Work, error: sqlite3.Error) -> None:
         problem = f"the spool cannot be written: {error}"
@@ -285,8 +298,19 @@ class Spool:
             if self._closing:
                 # Nothing is lost: the records are still in the file, and are read again by the next sidecar.
                 self._aside, self._acknowledged, self._damaged = [], self._file.first_position - 1, False
-        for append in work.appends:
-            if append.done.set_running_or_notify_cancel():
-                append.done.set_exception(SpoolFull(problem) if full else SpoolUnavailable(problem))
+        _settle(work.appends, SpoolFull(problem) if full else SpoolUnavailable(problem))
         if not self._closing:
             time.sleep(_RETRY_SECONDS)
+
+
+def _settle(appends: Sequence[_Append], error: Exception | None) -> None:
+    for append in appends:
+        if not append.done.set_running_or_notify_cancel():
+            continue
+        if error is None:
+            append.done.set_result(None)
+        else:
+            append.done.set_exception(error)
+    # After all of them: who is woken takes the interpreter's lock, and the others would wait for it one by one.
+    for wake in {append.wake for append in appends if append.wake is not None}:
+        wake()

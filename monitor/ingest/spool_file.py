@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from monitor.domain.errors import SpoolUnavailable
@@ -52,6 +53,14 @@ create table aside (
 pragma user_version = {_VERSION};
 commit;
 """
+
+_SIZES = "select page_count, freelist_count from pragma_page_count, pragma_freelist_count"
+_TOGETHER = 16
+"""Records that one statement may append: SQLite keeps a statement for each number of them."""
+
+
+def _insert(rows: int) -> str:
+    return "insert into records values " + ", ".join(["(?, ?, ?, ?, ?)"] * rows)  # noqa: S608 - nothing of a sender's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,7 +182,7 @@ class SpoolFile:
         self.last_position: int = max(last or 0, sequence[0] if sequence else 0)
         self.first_position: int = first or self.last_position + 1
         self.aside: int = self._writer.execute("select count(*) from aside").fetchone()[0]
-        self._measure()
+        self.measure()
 
     def _connection(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=5, isolation_level=None, check_same_thread=False)
@@ -184,9 +193,9 @@ class SpoolFile:
         connection.execute(f"pragma journal_size_limit = {_WAL_LIMIT_BYTES}")
         return connection
 
-    def _measure(self) -> None:
-        pages = self._writer.execute("pragma page_count").fetchone()[0]
-        self._free_pages: int = self._writer.execute("pragma freelist_count").fetchone()[0]
+    def measure(self) -> None:
+        """Bring `used_bytes` up to date: `commit` leaves that for when nobody waits for it any more."""
+        pages, self._free_pages = self._writer.execute(_SIZES).fetchone()
         self.used_bytes: int = (pages - self._free_pages) * _PAGE_BYTES
 
     def commit(
@@ -200,9 +209,14 @@ class SpoolFile:
         at = int(now.timestamp() * 1000)
         start = self.last_position + 1
         rows = [(start + n, at, _checksum(e.key, e.value), e.key, e.value) for n, e in enumerate(append)]
+        if 0 < len(rows) <= _TOGETHER and not aside and acknowledged < self.first_position:
+            # One statement is a transaction of its own. Each more would give the interpreter away and wait for it.
+            self._writer.execute(_insert(len(rows)), list(chain.from_iterable(rows)))
+            self.last_position += len(rows)
+            return
         with self._writer:
             self._writer.execute("begin immediate")
-            self._writer.executemany("insert into records values (?, ?, ?, ?, ?)", rows)
+            self._writer.executemany(_insert(1), rows)
             copied = 0
             for position, reason in aside:
                 copied += self._writer.execute(
@@ -214,7 +228,6 @@ class SpoolFile:
         self.last_position += len(rows)
         self.first_position = max(self.first_position, acknowledged + 1)
         self.aside += copied
-        self._measure()
 
     def read(self, after: int, *, limit: int, max_bytes: int) -> list[Spooled]:
         """The next records after a position: at most `limit`, and no more once `max_bytes` are passed."""
@@ -242,7 +255,7 @@ class SpoolFile:
         if self._free_pages > _HOUSEKEEPING_PAGES:
             # Not execute(): the pragma frees one page a step, and yields no columns, so that execute() stops after one.
             self._writer.executescript(f"pragma incremental_vacuum({_HOUSEKEEPING_PAGES});")
-            self._measure()
+            self.measure()
 
     def recover(self) -> None:
         """Put the broken file aside, take from it what can still be read, and go on with a new one."""

@@ -9,6 +9,9 @@ from monitor.domain.trace import Trace
 class Treatment(Protocol):
     """Called from several threads."""
 
+    def leaves(self, raw: bytes, encoding: str) -> bool:
+        """Whether `export` surely leaves it as it is; a look in time linear in its bytes, whatever they are."""
+
     def export(self, raw: bytes, encoding: str) -> bytes:
         """An OTLP export that can be read, as it may be written to disk; `encoding` is one of `monitor.otlp`."""
 
@@ -21,6 +24,10 @@ class Treatment(Protocol):
 
 class NoTreatment:
     """Everything as it came."""
+
+    def leaves(self, raw: bytes, encoding: str) -> bool:  # noqa: ARG002 - nothing to read in either
+        """Always."""
+        return True
 
     def export(self, raw: bytes, encoding: str) -> bytes:  # noqa: ARG002 - nothing to read in either
         """The same."""
@@ -40,6 +47,10 @@ class Treatments:
 
     def __init__(self, *treatments: Treatment) -> None:
         self._treatments = treatments
+
+    def leaves(self, raw: bytes, encoding: str) -> bool:
+        """Whether all of them do."""
+        return all(treatment.leaves(raw, encoding) for treatment in self._treatments)
 
     def export(self, raw: bytes, encoding: str) -> bytes:
         """As each of them makes it."""

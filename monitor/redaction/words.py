@@ -2,30 +2,38 @@
 
 import base64
 import re
-from functools import lru_cache
+import threading
+from functools import cached_property
 
 from monitor.redaction.pattern import Pattern
 
 _LONG_WORD = 16
+_KEPT_BYTES = 1_048_576  # what is larger is looked at anew rather than kept in memory
 
-# What has to be there for any to be found. Each expression begins with letters of its own, best a rare one, which are
-# looked for at the speed of memory; one expression for all would be many times slower.
+# What has to be there for any to be found. Each expression begins with a letter of its own, best a rare one, which is
+# looked for at the speed of memory; one expression for all would be many times slower. Those that share a rare letter
+# share a look.
 _TOKEN_SIGNS = tuple(
     re.compile(sign)
     for sign in (
-        *(rb"J(?<=eyJ)", rb"k_(?:live|test)_", rb"sk-[A-Za-z0-9_-]{20}", rb"x(?:ox[a-z]|app)-", rb"A(?:KIA|SIA|Iza)"),
-        rb"g(?:h[pousr]_|ithub_pat_|lpat-|w_)",
+        *(rb"J(?<=eyJ)", rb"A(?:KIA|SIA|Iza)"),
+        rb"_(?:(?<=k_)(?:live|test)_|(?<=gh[pousr]_)|(?<=gw_)|(?<=github_)pat_)",
+        rb"-(?:(?<=sk-)[A-Za-z0-9_-]{20}|(?<=xox[a-z]-)|(?<=xapp-)|(?<=glpat-))",
     )
 )
 _NAME_SIGNS = tuple(
     re.compile(sign)
     for sign in (
-        *(rb"pass(?:w|phrase)", rb"pwd", rb"secret"),
-        rb"key(?:(?<=apikey)|(?<=api.key)|(?<=accesskey)|(?<=access.key)|(?<=privatekey)|(?<=private.key))",
-        rb"token(?:(?<=accesstoken)|(?<=access.token)|(?<=authtoken)|(?<=auth.token)|(?<=refreshtoken)|(?<=refresh.token))",
+        *(rb"p(?:ass(?:w|phrase)|wd)", rb"secret"),
+        (
+            rb"k(?:ey(?:(?<=apikey)|(?<=api.key)|(?<=accesskey)|(?<=access.key)|(?<=privatekey)|(?<=private.key))"
+            rb"|en(?:(?<=accesstoken)|(?<=access.token)|(?<=authtoken)|(?<=auth.token)"
+            rb"|(?<=refreshtoken)|(?<=refresh.token)))"
+        ),
     )
 )
 _AUTHORIZATION_SIGN = re.compile(rb"z(?<=authoriz)ation")
+_SCHEME_SIGN = re.compile(rb"b(?:earer|asic)")
 
 # A token begins where no token goes on: each place in a long run is then tried once. It ends where the run does.
 _START, _END, _REST = r"(?<![A-Za-z0-9_-])", r"(?![A-Za-z0-9_-])", r"[A-Za-z0-9_-]*+"
@@ -65,17 +73,49 @@ def _token_possible(raw: bytes) -> bool:
 
 
 def _named_possible(raw: bytes) -> bool:
-    lowered = _lowered(raw)
-    return any(sign.search(lowered) for sign in _NAME_SIGNS)
+    return any(sign.search(_last_look(raw).lowered) for sign in _NAME_SIGNS)
 
 
 def _authorization_possible(raw: bytes) -> bool:
-    return _AUTHORIZATION_SIGN.search(_lowered(raw)) is not None
+    return _last_look(raw).authorization
 
 
-@lru_cache(1)  # several patterns ask, one after the other
-def _lowered(raw: bytes) -> bytes:
-    return raw.lower()
+def _bearer_possible(raw: bytes) -> bool:
+    look = _last_look(raw)
+    return look.authorization or (look.scheme and b"bearer" in look.lowered)
+
+
+def _basic_possible(raw: bytes) -> bool:
+    look = _last_look(raw)
+    return look.scheme and b"basic" in look.lowered
+
+
+class _Look:
+    """What several patterns ask of a text, one after the other."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.lowered = raw.lower()
+
+    @cached_property
+    def authorization(self) -> bool:
+        return _AUTHORIZATION_SIGN.search(self.lowered) is not None
+
+    @cached_property
+    def scheme(self) -> bool:
+        return _SCHEME_SIGN.search(self.lowered) is not None
+
+
+_looks = threading.local()
+
+
+def _last_look(raw: bytes) -> _Look:
+    """One a thread. Told by identity: to hash a text takes longer than to look at it."""
+    last: _Look | None = getattr(_looks, "last", None)
+    if last is None or last.raw is not raw:
+        last = _Look(raw)
+        _looks.last = last if len(raw) <= _KEPT_BYTES else None
+    return last
 
 
 def _is_credential(found: str) -> bool:
@@ -132,18 +172,18 @@ SECRET_BEARER = Pattern(
         rf"(?:\bbearer\s{{1,4}}|authorization{_IS}{_QUOTES})(?P<value>[A-Za-z0-9._~+/=-]{{4,}}+)", re.IGNORECASE
     ),
     holds=_is_credential,
-    possible=lambda raw: b"bearer" in _lowered(raw) or _authorization_possible(raw),
+    possible=_bearer_possible,
 )
 SECRET_BASIC = Pattern(
     name="secret",
     expression=re.compile(r"\bbasic\s{1,4}(?P<value>[A-Za-z0-9+/_-]{4,}+={0,2})", re.IGNORECASE),
     holds=_is_basic,
-    possible=lambda raw: b"basic" in _lowered(raw),
+    possible=_basic_possible,
 )
 SECRET_IN_URL = Pattern(
     name="secret",
     expression=re.compile(r"://(?P<value>[^\s/:@\"<>]{0,128}:[^\s/\"<>]{1,1024})@"),
-    possible=lambda raw: b"://" in raw and b"@" in raw,
+    possible=lambda raw: b"@" in raw and b"://" in raw,
 )
 SECRET_NAMED = Pattern(
     name="secret",

@@ -46,8 +46,8 @@ class Stages(Protocol):
     def version(self) -> str:
         """Of all of them together."""
 
-    def first(self, trace: Trace, *, deadline_seconds: float) -> "Standing":
-        """What the cheap judges say."""
+    def first(self, trace: Trace, *, deadline_seconds: float, so_far: "Callable[[Standing], None]") -> "Standing":
+        """What the cheap judges say; `so_far` is told what some of them say while others are still at work."""
 
     def second(self, standing: "Standing", *, deadline_seconds: float) -> "Standing":
         """What it comes to with the dear one."""
@@ -120,7 +120,7 @@ class CheckService:
     def _run_first(self) -> None:
         while True:
             asked = self._first.get()
-            standing = self._stage(asked, partial(self._stages.first, asked.trace))
+            standing = self._stage(asked, partial(self._stages.first, asked.trace, so_far=partial(self._say, asked)))
             if standing is not None and not standing.complete:
                 self._second.put((asked, standing))
 
@@ -142,14 +142,17 @@ class CheckService:
             failed = CouldNotJudge(reason=Unjudgeable.JUDGE_ERROR, detail=type(error).__name__)
             self._send(Word(number=asked.number, said=Said(outcome=failed, judge=None, complete=True), last=True))
             return None
+        self._say(asked, standing, last=last or standing.complete)
+        return standing
+
+    def _say(self, asked: Asked, standing: "Standing", *, last: bool = False) -> None:
         said = Said(
             outcome=standing.outcome,
             judge=standing.decider,
             complete=standing.complete,
             version=self._stages.version,
         )
-        self._send(Word(number=asked.number, said=said, last=last or standing.complete))
-        return standing
+        self._send(Word(number=asked.number, said=said, last=last))
 
     def _send(self, message: Told) -> None:
         try:

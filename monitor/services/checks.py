@@ -11,13 +11,16 @@ from monitor.ingest.callers import Gate
 from monitor.ingest.check_api import CheckApi
 from monitor.ingest.check_request import CheckLimits
 from monitor.ingest.checker import Checker
+from monitor.ingest.counters import IngestCounters
 from monitor.services.checking import run_checks
 from monitor.telemetry.checks import CheckInstruments
 from monitor.telemetry.setup import Telemetry
 
 
 @contextmanager
-def checks(settings: Settings, *, gate: Gate, telemetry: Telemetry, body_seconds: float) -> Iterator[CheckApi | None]:
+def checks(
+    settings: Settings, *, gate: Gate, counters: IngestCounters, telemetry: Telemetry, body_seconds: float
+) -> Iterator[CheckApi | None]:
     """The API, and the judging process behind it for as long as the context lasts; None where checks are off."""
     wanted = settings.check
     if not wanted.enabled:
@@ -38,6 +41,7 @@ def checks(settings: Settings, *, gate: Gate, telemetry: Telemetry, body_seconds
             most_milliseconds=wanted.most_milliseconds,
             most_bytes=wanted.most_bytes,
         ),
+        counters=counters,
         tell=lambda answered: instruments.answered(**asdict(answered)),
     )
     checker.start()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -27,6 +27,7 @@ from monitor.ingest.status_api import FeedbackStanding, StatusApi
 from monitor.ingest.tee import Tee
 from monitor.ingest.tee_counters import TeeCounters
 from monitor.ingest.tee_target import TeeTarget
+from monitor.ingest.timing import Answered
 from monitor.ingest.tls import Certificate, Tls
 from monitor.ingest.token_gate import TokenGate
 from monitor.services.checks import checks
@@ -117,7 +118,9 @@ def create_sidecar(settings: Settings) -> Iterator[Sidecar]:
         feedback = FeedbackApi(
             feedback_spool, gate=gate, bodies=bodies, tally=feedback_tally, limits=limits, treatment=treated
         )
-        check = closing.enter_context(checks(settings, gate=gate, telemetry=telemetry, body_seconds=BODY_SECONDS))
+        check = closing.enter_context(
+            checks(settings, gate=gate, counters=tally, telemetry=telemetry, body_seconds=BODY_SECONDS)
+        )
         tee = _tee(sidecar, TeeTelemetry(telemetry.instruments))
         intake = OtlpIntake(exports, tally=tally, max_bytes=sidecar.max_request_bytes, treatment=treated, tee=tee)
         otlp = OtlpApi(intake, gate=gate, bodies=bodies, tally=tally)
@@ -142,12 +145,17 @@ def create_sidecar(settings: Settings) -> Iterator[Sidecar]:
             closing.callback(tee.finish, seconds=_TEE_SECONDS)
         apis: list[Api] = [rag, feedback, otlp, *([check] if check else []), status]
         yield Sidecar(
-            app=create_app(*apis, tell=lambda answered: gauges.answered(**asdict(answered))),
+            app=create_app(*apis, tell=partial(_answered, gauges)),
             grpc=_grpc_server(sidecar, grpc, tls) if sidecar.grpc else None,
             tls=tls,
             spool=spool,
             dispatcher=dispatcher,
         )
+
+
+def _answered(gauges: SidecarInstruments, told: Answered) -> None:
+    # Field by field: `asdict` copies what it is given, and this is done at each request.
+    gauges.answered(method=told.method, route=told.route, status=told.status, scheme=told.scheme, seconds=told.seconds)
 
 
 def _states(spool: Spool, exports: Spool, dispatcher: Dispatcher) -> dict[str, SpoolState]:

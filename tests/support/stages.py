@@ -22,7 +22,8 @@ def judge(name: str, tier: Tier, **skill: Any) -> SimulatedJudge:
     )
 
 
-CHEAP, DEAR = judge("screen", Tier.SCREEN), judge("gguf", Tier.EDGE)
+CHEAP, ALSO_CHEAP = judge("screen", Tier.SCREEN), judge("encoder", Tier.SCREEN)
+DEAR = judge("gguf", Tier.EDGE)
 
 
 def fitted(identity: JudgeIdentity, *, informative: bool = True) -> JudgeCalibration:
@@ -40,6 +41,14 @@ def calibration(*, dear_counts: bool = True) -> Calibration:
     )
 
 
-def staged(*, policy: Policy = UNSURE, cheap: Any = CHEAP, dear: Any = DEAR, dear_counts: bool = True) -> StagedCascade:
+def staged(
+    *,
+    policy: Policy = UNSURE,
+    cheap: Any = CHEAP,
+    also_cheap: Any = None,
+    dear: Any = DEAR,
+    dear_counts: bool = True,
+) -> StagedCascade:
     fit = calibration(dear_counts=dear_counts)
-    return StagedCascade([cheap], edge=dear, calibration=fit, policy=policy)
+    everyones = [cheap] if also_cheap is None else [cheap, also_cheap]
+    return StagedCascade(everyones, edge=dear, calibration=fit, policy=policy)

@@ -1,6 +1,7 @@
 """What the judges' word becomes over HTTP. Judges in processes: test_checker; whole sidecars: integration."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
@@ -10,11 +11,14 @@ from monitor.domain.trace import Trace
 from monitor.domain.verdict import Label, Verdict
 from monitor.ingest.app import create_app
 from monitor.ingest.body import BodyReader
-from monitor.ingest.callers import OpenGate
+from monitor.ingest.callers import Gate, OpenGate
 from monitor.ingest.check_api import CheckAnswered, CheckApi
 from monitor.ingest.check_link import Said
 from monitor.ingest.check_request import CheckLimits
 from monitor.ingest.checker import Checking, CheckingState
+from monitor.ingest.counters import Tally
+from monitor.ingest.token_gate import TokenGate
+from monitor.ingest.tokens import Token, digest, new_secret, write_tokens
 
 SCREEN = JudgeIdentity(name="screen", tier=Tier.SCREEN, model="screen.onnx", model_digest="00")
 SPAN = UnsupportedSpan(start=0, end=2, score=0.75, document_id="d")
@@ -29,20 +33,25 @@ class Says:
     said: Said | None
     state: CheckingState = CheckingState(state=Checking.READY)  # noqa: RUF009 - frozen
     until: float = 0.0
+    owner: str | None = None
 
-    async def check(self, _: Trace, *, until: float) -> Said | None:
+    async def check(self, _: Trace, *, until: float, owner: str | None) -> Said | None:
         self.until = until
+        self.owner = owner
         return self.said
 
 
-def served(said: Said | None) -> tuple[TestClient, Says, list[CheckAnswered]]:
+def served(
+    said: Said | None, *, gate: Gate | None = None, tally: Tally | None = None
+) -> tuple[TestClient, Says, list[CheckAnswered]]:
     told: list[CheckAnswered] = []
     judges = Says(said)
     api = CheckApi(
         judges,
-        gate=OpenGate(),
+        gate=gate or OpenGate(),
         bodies=BodyReader(max_bytes=4096, max_total_bytes=8192, seconds=5),
         limits=CheckLimits(budget_milliseconds=500, most_milliseconds=2000, most_bytes=4096),
+        counters=tally or Tally(),
         tell=told.append,
         stopwatch=lambda: 100.0,
         new_ids=iter(["made"]),
@@ -105,3 +114,18 @@ def test_what_is_refused_is_counted_with_its_reason() -> None:
     assert client.post("/v1/check", json={**CHECK, "budget_ms": 2001}).json()["field"] == "budget_ms"
     assert client.post("/v1/check", json={**CHECK, "answer": "x" * 5000}).status_code == 413
     assert [(one.outcome, one.detail) for one in told] == [("refused", "invalid"), ("refused", "too_large")]
+
+
+def test_callers_that_are_not_let_in_are_counted_by_cause_as_at_every_other_route(tmp_path: Path) -> None:
+    secret, tally = new_secret(), Tally()
+    write_tokens(tmp_path / "tokens.json", [Token(name="one", tenant="acme", sha256=digest(secret))])
+    client, judges, _ = served(word(VERDICT), gate=TokenGate(tmp_path / "tokens.json"), tally=tally)
+    bearer = {"Authorization": f"Bearer {secret}"}
+    assert client.post("/v1/check", json=CHECK).status_code == 401
+    assert client.post("/v1/check", json=CHECK, headers={"Authorization": "Bearer gw_other"}).status_code == 401
+    assert client.post("/v1/check", json={**CHECK, "tenant": "umbrella"}, headers=bearer).status_code == 403
+    assert tally.denials == {"missing": 1, "unknown": 1, "other_tenant": 1}
+    # What was asked was never to be kept: nothing of it is missing anywhere.
+    assert tally.refusals == {}
+    assert client.post("/v1/check", json=CHECK, headers=bearer).status_code == 200
+    assert judges.owner == "acme"

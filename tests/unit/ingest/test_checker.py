@@ -5,6 +5,7 @@ import errno
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from monitor.ingest.checker import Checker, Checking
 from monitor.ingest.forward import Backoff
 from monitor.ingest.refused import RequestRefused
 from monitor.services.checking import judge_checks
-from tests.support.stages import CHEAP, DEAR, FAITHFUL, HALLUCINATED, SURE, UNSURE, staged
+from tests.support.stages import ALSO_CHEAP, CHEAP, DEAR, FAITHFUL, HALLUCINATED, SURE, UNSURE, staged
 
 SECONDS = 60.0
 LONG, SHORT = 60.0, 3.0
@@ -48,6 +49,16 @@ def without_judges(link: Connection) -> None:
         raise JudgeUnavailable("the model is missing")
 
     judge_checks(load, link)
+
+
+def late_second(link: Connection) -> None:
+    """Of the first stage's two judges, the second heeds no deadline."""
+    late = UnhurriedJudge(ALSO_CHEAP, seconds=math.inf, heeds_deadline=False)
+    judge_checks(lambda: staged(policy=SURE, also_cheap=late), link)
+
+
+def loads_for_ever(_: Connection) -> None:
+    threading.Event().wait()
 
 
 class Fatal:
@@ -177,6 +188,48 @@ def test_more_checks_than_may_wait_are_refused_at_once() -> None:
         assert waited == [None, None]
         assert isinstance(refused, RequestRefused)
         assert (refused.status, refused.reason, refused.retry_seconds) == (503, "busy", 1)
+
+
+def test_no_owner_takes_the_places_that_others_need() -> None:
+    async def many(checker: Checker) -> list[Any]:
+        owners = ["a"] * 6 + ["b"] * 3 + [None]
+        asked = (checker.check(HALLUCINATED, until=time.monotonic() + SHORT, owner=owner) for owner in owners)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    with ready(partial(cheap_alone, math.inf), most_waiting=8) as checker:
+        said = asyncio.run(many(checker))
+        refused = [str(one.reason) if isinstance(one, RequestRefused) else None for one in said]
+        # Four of eight are free to the first, two of the four that are left to the second; a stranger finds one.
+        assert refused == [None] * 4 + ["over_share"] * 2 + [None] * 2 + ["over_share"] + [None]
+
+
+def test_whoever_is_told_from_nobody_may_have_all_places() -> None:
+    async def three(checker: Checker) -> list[Any]:
+        return await asyncio.gather(*(ask(checker, seconds=SHORT) for _ in range(3)), return_exceptions=True)
+
+    with ready(partial(cheap_alone, math.inf), most_waiting=3) as checker:
+        assert asyncio.run(three(checker)) == [None] * 3
+
+
+def test_a_process_that_never_gets_its_judges_loaded_is_ended_and_replaced() -> None:
+    with checking(loads_for_ever, loading_seconds=0.5) as checker:
+        first = checker.pid
+        assert first is not None
+        eventually(lambda: checker.state.restarts > 0 and checker.pid not in (None, first))
+        with pytest.raises(ProcessLookupError):
+            os.kill(first, 0)
+        assert checker.state.state is Checking.PROBLEM
+        assert checker.state.problem == "the judges were not loaded within 0.5 s"
+        assert reason(asyncio.run(ask(checker))) is Unjudgeable.JUDGE_UNAVAILABLE
+
+
+def test_a_late_judge_of_the_first_stage_does_not_take_the_word_of_the_one_before_it() -> None:
+    with ready(late_second) as checker:
+        said = asyncio.run(ask(checker, seconds=SHORT))
+        assert label(said) is Label.HALLUCINATED
+        assert said is not None
+        assert not said.complete
+        assert said.judge == CHEAP.identity
 
 
 def test_a_process_that_hangs_costs_no_more_than_the_time_and_is_replaced() -> None:

@@ -1,6 +1,7 @@
 """Redaction over real HTTP into real spools: nothing that a rule finds is on disk."""
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from monitor.config import RedactionRuleSettings, RedactionSettings, Settings
+from monitor.domain.trace import Trace
+from monitor.ingest.counters import Tally
+from monitor.ingest.treatment import Treatments
 from monitor.otlp import JSON, PROTOBUF
 from monitor.services.treatment import treatment
 from monitor.wire import decode_trace
@@ -163,3 +167,83 @@ def test_an_export_without_a_finding_is_kept_byte_for_byte(tmp_path: Path) -> No
         (spooled,) = sidecar.exports.read(0, limit=2, max_bytes=1 << 28)
     kept, sent = ExportTraceServiceRequest.FromString(spooled.entry.value), ExportTraceServiceRequest.FromString(raw)
     assert kept == sent
+
+
+class Watched(Treatments):
+    """Redaction that remembers the threads on which it wrote something anew."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__(treatment(settings(rules=()), tally))
+        self.threads: list[str] = []
+
+    def export(self, raw: bytes, encoding: str) -> bytes:
+        self.threads.append(threading.current_thread().name)
+        return super().export(raw, encoding)
+
+    def trace(self, trace: Trace) -> Trace | None:
+        self.threads.append(threading.current_thread().name)
+        return super().trace(trace)
+
+
+def export_of(text: str) -> bytes:
+    request = ExportTraceServiceRequest()
+    span = request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"s" * 8)
+    span.attributes.add(key="text").value.string_value = text
+    return request.SerializeToString()
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[tuple[LocalSidecar, list[str]]]:
+    seen: list[Watched] = []
+
+    def make(tally: Tally) -> Watched:
+        seen.append(Watched(tally))
+        return seen[0]
+
+    with closing(LocalSidecar(tmp_path, treatment=make)) as running:
+        yield running, seen[0].threads
+
+
+@pytest.mark.parametrize("text", ["4-", "4111 1111 1111 1112 ", "password=a ", "jane.roe@example.org "])
+def test_exports_that_have_to_be_written_anew_keep_nobody_else_waiting(
+    watched: tuple[LocalSidecar, list[str]], text: str
+) -> None:
+    sidecar, threads = watched
+    kind = {"content-type": "application/x-protobuf"}
+    assert sidecar.export(export_of(text * (60_000 // len(text))), kind).status_code == 200
+    assert [name.partition("_")[0] for name in threads] == ["asyncio"]  # its threads for what must not run on a loop
+
+
+def test_exports_of_many_numbers_keep_nobody_else_waiting(watched: tuple[LocalSidecar, list[str]]) -> None:
+    sidecar, threads = watched
+    request = ExportTraceServiceRequest.FromString(export_of("x"))
+    for number in range(4000):
+        request.resource_spans[0].resource.attributes.add(key="n").value.int_value = 400_000_000_000 + number
+    kind = {"content-type": "application/x-protobuf"}
+    assert sidecar.export(request.SerializeToString(), kind).status_code == 200
+    assert [name.partition("_")[0] for name in threads] == ["asyncio"]
+
+
+def test_an_export_that_can_hold_nothing_is_kept_after_one_look(watched: tuple[LocalSidecar, list[str]]) -> None:
+    sidecar, threads = watched
+    raw = export_of("The office opens at nine on weekdays. " * 200)
+    assert sidecar.export(raw, {"content-type": "application/x-protobuf"}).status_code == 200
+    assert threads == []
+    assert sidecar.exports.read(0, limit=1)[0].entry.value == raw
+
+
+@pytest.mark.parametrize(
+    ("trace", "beside"),
+    [
+        ({"question": "4-" * 10_000}, True),
+        ({"documents": [{"id": f"d{n}", "text": "t", "metadata": {"a": "b", "c": "d"}} for n in range(100)]}, True),
+        ({"question": "When does the office open?" * 500}, False),
+    ],
+)
+def test_traces_that_take_long_to_redact_keep_nobody_else_waiting(
+    watched: tuple[LocalSidecar, list[str]], trace: dict[str, Any], *, beside: bool
+) -> None:
+    sidecar, threads = watched
+    whole = {"schema": "rag_trace.v1", "service": "s", "question": "q", "documents": [], "answer": "a", **trace}
+    assert sidecar.post(whole).status_code == 202
+    assert [name.startswith("asyncio_") for name in threads] == [beside]

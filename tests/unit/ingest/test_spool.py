@@ -12,6 +12,7 @@ import pytest
 from monitor.domain.errors import SpoolFull, SpoolUnavailable
 from monitor.ingest.spool import Spool
 from monitor.ingest.spool_file import FILE_NAME, Entry, SpoolFile
+from tests.support.collectors import until
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LIMIT = 64 * 1024 * 1024
@@ -201,6 +202,7 @@ def test_drained_space_is_given_back(directory: Path) -> None:
     with closing(SpoolFile(directory, max_bytes=LIMIT, sync=False)) as file:
         file.commit(append=[entry(n, size=10_000) for n in range(1000)], aside=[], acknowledged=0, now=NOW)
         file.commit(append=[], aside=[], acknowledged=1000, now=NOW)
+        file.measure()
         full = file.used_bytes
         for _ in range(20):
             file.shrink()
@@ -330,3 +332,29 @@ def test_a_file_that_is_no_database_is_kept_and_replaced(directory: Path) -> Non
         assert everything(spool) == entries(1)
         assert spool.salvaged is not None
         assert spool.salvaged.kept_as.read_bytes().startswith(b"not a database")
+
+
+def test_all_that_one_commit_was_for_are_woken_by_one_call_behind_the_last_answer(spool: Spool) -> None:
+    stalled, told = threading.Event(), threading.Event()
+    woken: list[list[bool]] = []
+    futures = []
+
+    def wake() -> None:
+        woken.append([future.done() for future in futures])
+        told.set()
+
+    # While the writer answers this one, the others come together.
+    spool.append(entries(0)).add_done_callback(lambda _: stalled.wait(SECONDS))
+    until(lambda: spool.durable == 1)
+    futures += [spool.append(entries(number), wake=wake) for number in range(1, 6)]
+    stalled.set()
+    assert told.wait(SECONDS)
+    assert woken == [[True] * 5]
+
+
+@pytest.mark.parametrize("count", [1, 2, 16, 17, 40])
+def test_records_of_one_commit_are_all_there_whatever_their_number(spool: Spool, count: int) -> None:
+    spool.append(entries(*range(count))).result(SECONDS)
+    spool.append(entries(count)).result(SECONDS)
+    assert everything(spool) == entries(*range(count + 1))
+    assert spool.durable == count + 1

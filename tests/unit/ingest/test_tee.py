@@ -259,6 +259,9 @@ def test_empty_exports_are_not_free() -> None:
 class Blackening(NoTreatment):
     """Stands for redaction: nothing of what was sent is kept."""
 
+    def leaves(self, raw: bytes, encoding: str) -> bool:  # noqa: ARG002 - whatever they are
+        return False
+
     def export(self, raw: bytes, encoding: str) -> bytes:  # noqa: ARG002 - nothing of either is kept
         return b""
 

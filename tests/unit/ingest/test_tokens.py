@@ -25,6 +25,7 @@ from monitor.ingest.token_gate import TokenGate
 from monitor.ingest.tokens import PREFIX, Token, digest, new_secret, read_tokens, write_tokens
 from monitor.otlp import TENANT
 from tests.examples.spans import answers, recorded_bytes
+from tests.support.collectors import until
 from tests.support.sidecars import LocalSidecar, Seconds
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -411,6 +412,26 @@ def test_a_bad_entry_is_named_and_its_value_is_not_shown(tmp_path: Path, change:
         read_tokens(path)
     assert problem in str(raised.value)
     assert "by-mistake" not in str(raised.value)
+
+
+def test_requests_do_not_wait_for_a_large_file(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, clock = gate_of(tokens.path)
+    slow, readers = threading.Event(), list[str]()
+
+    def held_up(path: Path) -> tuple[Token, ...]:
+        readers.append(threading.current_thread().name)
+        slow.wait(60)
+        return read_tokens(path)
+
+    monkeypatch.setattr("monitor.ingest.token_gate.read_tokens", held_up)
+    write_tokens(tokens.path, [Token(name=f"t{n}", tenant="acme", sha256=digest(f"{n}")) for n in range(2000)])
+    clock.now += 1
+    assert admitted(gate, tokens.secrets["acme"]) == "acme"
+    assert admitted(gate, tokens.secrets["globex"]) == "globex"
+    slow.set()
+    until(lambda: admitted(gate, "1999") == "acme")
+    assert admitted(gate, tokens.secrets["globex"]) is None
+    assert readers == ["tokens"]
 
 
 def test_two_tokens_of_one_name_are_refused(tmp_path: Path) -> None:
