@@ -10,46 +10,19 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Engine, text
-
 from monitor.benchmarks.ledger_load import Traffic
+from monitor.config import PostgresSettings
 from monitor.services.feedback import FeedbackService
 from monitor.services.ledger import LedgerService
-from monitor.storage.engine import snapshot, transaction
+from monitor.storage.asking import Question, answering
+from monitor.storage.engine import LedgerEngine
 from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
+from monitor.storage.measuring import Size, answer_escalations, table_sizes, vacuum
 from monitor.storage.retention import Keeping, expire
 
 _DIMENSIONS = ("generator_model", "prompt_version")
-_VACUUM = "vacuum (analyze)"
 _APART = ("payloads",)
-
-# The pool answers what was escalated, in one statement: its worker's speed is not what is measured.
-_ANSWER = (
-    "insert into choices (judge, chosen_because) values ('pool@bench', 'audit') on conflict do nothing",
-    "insert into judges (judge, name, tier, model, model_digest)"  # noqa: ISC004 - one statement
-    " values ('pool@bench', 'pool', 'pool', 'b', 'b') on conflict do nothing",
-    """
-    insert into judgement_rows (
-        verdict_id, event_time, judged_at, raw_score, probability, latency_us, segment_id, choice_id, sequence
-    )
-    select verdict_id, event_time, judged_at, case when hallucinated then 3 else -3 end, probability, 900000,
-        segment_id, (select choice_id from choices where judge = 'pool@bench'), 9
-    from verdict_rows
-    where escalated
-    on conflict do nothing
-    """,
-    "update escalations set state = 'done', assessment = null, finished_at = now() where state = 'waiting'",
-)
-
-_SIZES = text("""
-select coalesce(pg_partition_root(oid)::regclass::text, relname) as name,
-    sum(pg_table_size(oid))::bigint as heap, sum(pg_indexes_size(oid))::bigint as indexes
-from pg_class
-where relkind = 'r' and relnamespace = 'public'::regnamespace
-group by 1
-order by sum(pg_total_relation_size(oid)) desc
-""")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,23 +49,13 @@ class Loaded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Size:
-    """A table and all its partitions, in bytes."""
-
-    name: str
-    heap: int
-    indexes: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """How long a query took, milliseconds at the client; `error` where it did not end."""
+    """How long a query took, in milliseconds at a client that connects for it and reads all rows."""
 
     name: str
     rows: int
     p50: float
     p95: float
-    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,19 +101,21 @@ class LedgerBench:
         engine: of an empty, migrated ledger; its pool has two connections at least.
         traffic: all that will be sent.
         batch: records in one transaction.
-        queries: by name.
-        repeats: of each query.
+        settings: of the same ledger, for its readers.
+        questions: by name.
+        repeats: of each question.
         postgres_cpu: seconds of CPU that Postgres has taken so far.
         tell: of progress.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        engine: LedgerEngine,
         traffic: Traffic,
         *,
         batch: int,
-        queries: Mapping[str, str],
+        settings: PostgresSettings,
+        questions: Mapping[str, Question],
         repeats: int,
         postgres_cpu: Callable[[], float],
         tell: Callable[[str], None],
@@ -158,7 +123,8 @@ class LedgerBench:
         self._engine = engine
         self._traffic = traffic
         self._batch = batch
-        self._queries = queries
+        self._settings = settings
+        self._questions = questions
         self._repeats = repeats
         self._postgres_cpu = postgres_cpu
         self._tell = tell
@@ -174,16 +140,13 @@ class LedgerBench:
         """
         loaded = self._load(verdicts)
         self._tell("the pool's answers, vacuum")
-        with transaction(self._engine) as connection:
-            connection.execute(text("set local statement_timeout = 0"))
-            for statement in _ANSWER:
-                connection.execute(text(statement))
-        self._vacuum()
+        answer_escalations(self._engine)
+        vacuum(self._engine)
         return Stage(
             verdicts=self._taken,
             loaded=loaded,
-            sizes=self._sizes(),
-            asked=tuple(self._ask(name, query) for name, query in self._queries.items()),
+            sizes=table_sizes(self._engine),
+            asked=tuple(self._ask(name, question) for name, question in self._questions.items()),
         )
 
     def drop_a_day(self) -> Dropped:
@@ -228,30 +191,20 @@ class LedgerBench:
             slowest=self._batch * len(tenth) / sum(tenth),
         )
 
-    def _vacuum(self) -> None:
-        with self._engine.connect() as connection:
-            steady = connection.execution_options(isolation_level="AUTOCOMMIT")
-            steady.execute(text("set statement_timeout = 0"))
-            steady.execute(text(_VACUUM))
-
-    def _sizes(self) -> tuple[Size, ...]:
-        with snapshot(self._engine) as connection:
-            return tuple(Size(**row) for row in connection.execute(_SIZES).mappings())
-
-    def _ask(self, name: str, query: str) -> Asked:
+    def _ask(self, name: str, question: Question) -> Asked:
         self._tell(f"query: {name}")
         took: list[float] = []
         rows = 0
         for _ in range(self._repeats):
             start = time.perf_counter()
-            with snapshot(self._engine) as connection:
-                rows = len(connection.exec_driver_sql(query.replace("%", "%%")).fetchall())
+            with answering(self._settings, question) as answer:
+                rows = sum(1 for _ in answer.rows)
             took.append(1000 * (time.perf_counter() - start))
         cuts = statistics.quantiles(took, n=20, method="inclusive")
         return Asked(name=name, rows=rows, p50=statistics.median(took), p95=cuts[18])
 
 
-def _service(engine: Engine) -> LedgerService:
+def _service(engine: LedgerEngine) -> LedgerService:
     clock = partial(datetime.now, UTC)
     return LedgerService(
         ledger=Ledger(engine, dimensions=_DIMENSIONS),

@@ -18,9 +18,10 @@ from monitor.cli.console import plain_table, wide_console
 from monitor.config import PostgresSettings
 from monitor.embedded.costs import cpu_seconds
 from monitor.embedded.postgres import EmbeddedPostgres, embedded_postgres
+from monitor.storage.asking import Question
+from monitor.storage.asking_saved import saved_queries
 from monitor.storage.engine import create_ledger_engine
 from monitor.storage.migrate import upgrade
-from monitor.storage.saved_queries import shipped_queries
 
 POSTGRES = {
     "shared_buffers": "2GB",
@@ -65,12 +66,14 @@ def bench_ledger(
     with _scratch(directory) as server:
         url = server.url()
         upgrade(url)
-        engine = create_ledger_engine(PostgresSettings(url=SecretStr(url)), application_name="groundwatch-bench")
+        settings = PostgresSettings(url=SecretStr(url))
+        engine = create_ledger_engine(settings, application_name="groundwatch-bench")
         bench = LedgerBench(
             engine,
             traffic,
             batch=batch,
-            queries={query.name: query.text for query in shipped_queries() if not query.parameters},
+            settings=settings,
+            questions=_questions(),
             repeats=repeats,
             postgres_cpu=lambda: cpu_seconds(server.pid or 0),
             tell=lambda doing: console.print(f"  {doing}", style="dim", highlight=False),
@@ -84,6 +87,16 @@ def bench_ledger(
         typer.echo(json.dumps({**said, "dropped": asdict(dropped)}, indent=2))
         return
     _print(stages, dropped, batch=batch)
+
+
+def _questions() -> dict[str, Question]:
+    """The saved queries that can be asked as they are."""
+    ready = {
+        name: saved
+        for name, saved in saved_queries(None).items()
+        if not any(parameter.required for parameter in saved.parameters)
+    }
+    return {name: Question(sql=saved.sql, parameters=saved.values({})) for name, saved in ready.items()}
 
 
 @contextmanager
