@@ -81,9 +81,9 @@ format: setup ## Format the code and mend what ruff can mend
 	$(VENV)/bin/ruff check --fix .
 
 lock: $(VENV)/bin/uv ## Resolve the dependencies anew into the lock files
-	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --extra cpu --extra gguf pyproject.toml -o requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --extra cpu --extra gguf --extra export pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
-	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra gpu --extra gguf -c requirements.lock pyproject.toml -o deploy/requirements-gpu.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra gpu --extra gguf --extra export -c requirements.lock pyproject.toml -o deploy/requirements-gpu.lock
 	$(VENV)/bin/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*extras["e2e"], *extras["guardrails"], sep="\n")' > $(E2E).in
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade $(E2E).in -o requirements-e2e.lock
 	@rm $(E2E).in

@@ -1,9 +1,10 @@
 -- What does each judge cost, in money, tokens and time?
--- :hours = 24: how far back
-select tier, judge_name, judge, count(*) as judgements, sum(cost_usd) as usd,
-    sum(prompt_tokens) as prompt_tokens, sum(completion_tokens) as completion_tokens,
-    avg(latency_seconds) as mean_seconds
-from report.judgement_history
-where judged_at >= now() - :hours::double precision * interval '1 hour'
-group by tier, judge_name, judge
+-- By UTC days of the answers, today included.
+-- :days = 1: how many days back
+select costs.tier, costs.judge, sum(judgements)::bigint as judgements, sum(usd) as usd,
+    sum(prompt_tokens)::bigint as prompt_tokens, sum(completion_tokens)::bigint as completion_tokens,
+    sum(seconds) / nullif(sum(judgements), 0)::double precision as mean_seconds
+from report.costs_per_day as costs
+where day >= date_trunc('day', now(), 'UTC') - :days::double precision * interval '1 day'
+group by costs.tier, costs.judge
 order by usd desc nulls last, judgements desc;

@@ -1,10 +1,10 @@
--- Which judges are slow?
--- :hours = 24: how far back
-select tier, judge_name, judge, count(*) as judgements,
-    percentile_cont(0.5) within group (order by latency_seconds) as half_within_seconds,
-    percentile_cont(0.95) within group (order by latency_seconds) as most_within_seconds,
-    max(latency_seconds) as longest_seconds
-from report.judgement_history
-where judged_at >= now() - :hours::double precision * interval '1 hour'
-group by tier, judge_name, judge
-order by most_within_seconds desc;
+-- Which judges are slow, and which fail?
+-- By UTC days of the answers, today included.
+-- :days = 1: how many days back
+select costs.tier, costs.judge, sum(judgements)::bigint as judgements,
+    sum(seconds) / nullif(sum(judgements), 0)::double precision as mean_seconds,
+    sum(not_judged)::double precision / nullif(sum(judgements), 0)::double precision as failed_share
+from report.costs_per_day as costs
+where day >= date_trunc('day', now(), 'UTC') - :days::double precision * interval '1 day'
+group by costs.tier, costs.judge
+order by mean_seconds desc;

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from monitor.config import Settings
+from monitor.services.collecting import collect_seldom
 from monitor.services.feedback import FeedbackService
 from monitor.services.ledger import LedgerService, Recorded
 from monitor.storage.engine import create_ledger_engine
@@ -23,6 +24,7 @@ def run(settings: Settings) -> int:
     telemetry = setup_telemetry(settings.telemetry, "groundwatch-ledger")
     engine = create_ledger_engine(settings.postgres, application_name="groundwatch-ledger", pool_size=1)
     clock = partial(datetime.now, UTC)
+    collect_seldom()
     service = LedgerService(
         ledger=Ledger(engine, dimensions=settings.drift.dimensions),
         dead_letters_topic=kafka.dead_letters_topic,

@@ -82,7 +82,7 @@ select d.draw_id, d.tenant, d.service, d.environment, d.evaluator, d.since, d.un
     ))::double precision / d.eligible
 from label_draws as d join label_tasks as t using (draw_id)
 where rate_draws.trust = 'people' and d.until > rate_draws.since and d.since < rate_draws.until
-group by d.draw_id
+group by d.draw_id, d.tenant, d.service, d.environment, d.evaluator, d.since, d.until, d.eligible
 $$
 """
 

@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from monitor.benchmarks.ledger_load import Traffic
 from monitor.config import PostgresSettings
-from monitor.services.feedback import FeedbackService
-from monitor.services.ledger import LedgerService
+from monitor.domain.errors import InvalidInput
+from monitor.services.collecting import collect_seldom
 from monitor.storage.asking import Question, answering
 from monitor.storage.engine import LedgerEngine
-from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
 from monitor.storage.measuring import Size, answer_escalations, table_sizes, vacuum
 from monitor.storage.retention import Keeping, expire
+from monitor.storage.trusted_hours import sum_up_trusted
+from monitor.streaming.consume import Record
+from monitor.wire import decode_assessment
 
 _DIMENSIONS = ("generator_model", "prompt_version")
 _APART = ("payloads",)
@@ -31,21 +32,29 @@ class Loaded:
 
     Attributes:
         verdicts: taken in this stage.
-        seconds: from a batch's bytes to its commit, all batches together; making them is left out.
-        python_us, postgres_us: CPU time a verdict.
+        seconds: from decoded messages to their commit, all batches together.
+        decoding: seconds before that, from their bytes.
+        python_us: CPU time of this process a verdict, decoding included.
+        postgres_us: CPU time of Postgres a verdict.
         slowest: rate of the slowest tenth of the batches.
     """
 
     verdicts: int
     seconds: float
+    decoding: float
     python_us: float
     postgres_us: float
     slowest: float
 
     @property
     def rate(self) -> float:
-        """Verdicts a second."""
+        """Verdicts a second, written."""
         return self.verdicts / self.seconds
+
+    @property
+    def whole_rate(self) -> float:
+        """Verdicts a second, decoded and written by one process."""
+        return self.verdicts / (self.seconds + self.decoding)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +100,12 @@ class Stage:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        return {**asdict(self), "rate": self.loaded.rate, "bytes_per_verdict": self.bytes_per_verdict}
+        return {
+            **asdict(self),
+            "rate": self.loaded.rate,
+            "whole_rate": self.loaded.whole_rate,
+            "bytes_per_verdict": self.bytes_per_verdict,
+        }
 
 
 class LedgerBench:
@@ -130,7 +144,8 @@ class LedgerBench:
         self._tell = tell
         self._batches = traffic.batches(batch)
         self._taken = 0
-        self._service = _service(engine)
+        self._ledger = Ledger(engine, dimensions=_DIMENSIONS)
+        collect_seldom()
 
     def stage(self, verdicts: int) -> Stage:
         """Load until there are so many, then measure.
@@ -141,6 +156,7 @@ class LedgerBench:
         loaded = self._load(verdicts)
         self._tell("the pool's answers, vacuum")
         answer_escalations(self._engine)
+        sum_up_trusted(self._engine, until=datetime.now(UTC))  # as the drift worker does at its pace
         vacuum(self._engine)
         return Stage(
             verdicts=self._taken,
@@ -151,7 +167,7 @@ class LedgerBench:
 
     def drop_a_day(self) -> Dropped:
         """Take the oldest day away while batches go on being written."""
-        with _writing(self._service, self._batches) as writing:
+        with _writing(self._ledger, self._batches) as writing:
             time.sleep(3)  # so that there is a usual time of a batch
             before = len(writing)
             began = time.monotonic()
@@ -169,14 +185,17 @@ class LedgerBench:
     def _load(self, until: int) -> Loaded:
         began, python, postgres = self._taken, time.process_time(), self._postgres_cpu()
         seconds: list[float] = []
-        making = 0.0
+        making = decoding = 0.0
         while self._taken < until:
             made = time.process_time()
             batch = next(self._batches)
             making += time.process_time() - made
             start = time.perf_counter()
-            self._service.work(batch)
-            seconds.append(time.perf_counter() - start)
+            said = [decode_assessment(record.value) for record in batch]
+            decoded = time.perf_counter()
+            self._ledger.record(said)
+            decoding += decoded - start
+            seconds.append(time.perf_counter() - decoded)
             self._taken += len(batch)
             if len(seconds) % 100 == 0:
                 rate = 100 * len(batch) / sum(seconds[-100:])
@@ -186,6 +205,7 @@ class LedgerBench:
         return Loaded(
             verdicts=count,
             seconds=sum(seconds),
+            decoding=decoding,
             python_us=1e6 * (time.process_time() - python - making) / count,
             postgres_us=1e6 * (self._postgres_cpu() - postgres) / count,
             slowest=self._batch * len(tenth) / sum(tenth),
@@ -204,27 +224,17 @@ class LedgerBench:
         return Asked(name=name, rows=rows, p50=statistics.median(took), p95=cuts[18])
 
 
-def _service(engine: LedgerEngine) -> LedgerService:
-    clock = partial(datetime.now, UTC)
-    return LedgerService(
-        ledger=Ledger(engine, dimensions=_DIMENSIONS),
-        dead_letters_topic="rag.dead-letters.v1",
-        feedback=FeedbackService(book=FeedbackBook(engine), topic="rag.feedback.v1", clock=clock),
-        clock=clock,
-        observe=lambda _: None,
-    )
-
-
 @contextmanager
-def _writing(service: LedgerService, batches: Iterator[Any]) -> Iterator[Sequence[float]]:
+def _writing(ledger: Ledger, batches: Iterator[Sequence[Record]]) -> Iterator[Sequence[float]]:
     """Batches are written in a thread; gives the seconds that each took."""
     took: list[float] = []
     stop = threading.Event()
 
     def write() -> None:
         for batch in batches:
+            said = [decode_assessment(record.value) for record in batch]
             start = time.monotonic()
-            service.work(batch)
+            ledger.record(said)
             took.append(time.monotonic() - start)
             if stop.is_set():
                 return
@@ -243,7 +253,14 @@ def _all_after(day: date) -> dict[str, Keeping]:
     return {"verdicts": keeping, "payloads": keeping}
 
 
-def traffic_of(verdicts: int, *, days: int) -> Traffic:
-    """Verdicts of whole days, the last of which was yesterday."""
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return Traffic(verdicts=verdicts, days=days, until=today + timedelta(hours=datetime.now(UTC).hour))
+def traffic_of(verdicts: int, *, days: int, more: int) -> Traffic:
+    """So many verdicts over the days until now, and `more` after them at the same pace, ahead of the clock.
+
+    Raises:
+        InvalidInput: those would lie more than six days ahead, where the ledger takes none.
+    """
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    ahead = timedelta(days=days) * more / verdicts
+    if ahead > timedelta(days=6):
+        raise InvalidInput(f"--days {days}: for so few verdicts at most {max(2, 6 * verdicts // more)}")
+    return Traffic(verdicts=verdicts + more, since=now - timedelta(days=days), until=now + ahead)

@@ -48,22 +48,17 @@ _PASSAGE = "The office opens at nine on weekdays and at ten on Saturdays; on Sun
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traffic:
-    """What is sent: verdicts spread evenly over days, the last of which is the day before `until`.
+    """What is sent: verdicts spread evenly over a stretch of event time.
 
     Attributes:
         verdicts: in all.
-        days: of event time.
-        until: where event time ends, aware.
+        since: where event time begins, aware.
+        until: where it ends.
     """
 
     verdicts: int
-    days: int
+    since: datetime
     until: datetime
-
-    @property
-    def since(self) -> datetime:
-        """Where event time begins."""
-        return self.until - timedelta(days=self.days)
 
     def batches(self, size: int) -> Iterator[list[Record]]:
         """All of them in order of event time, in batches of records as a consumer reads them; the same every time."""
@@ -73,7 +68,7 @@ class Traffic:
 
     def _records(self, chance: random.Random) -> Iterator[Record]:
         kinds = {kind: _template(kind) for kind in _kinds()}
-        step = timedelta(days=self.days) / self.verdicts
+        step = (self.until - self.since) / self.verdicts
         ends = [0] * PARTITIONS
         for number in range(self.verdicts):
             event_time = self.since + number * step

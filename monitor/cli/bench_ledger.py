@@ -54,15 +54,15 @@ def bench_ledger(
 ) -> None:
     """Fill a scratch ledger through the ledger worker's own path, and measure at each size.
 
-    Messages are decoded, planned, written and committed as the worker does it; fetching them from Kafka, and making
-    them, are left out. Then: bytes a verdict with indexes (payload text apart), every saved query (`groundwatch sql
-    --list`), and how long it takes to drop the oldest day while batches go on being written. Postgres runs on this
-    machine, with the settings that are printed.
+    Messages are decoded, then planned, written and committed, as the worker does it; fetching them from Kafka, and
+    making them, are left out. Then: bytes a verdict with indexes (payload text apart), every saved query
+    (`groundwatch sql --list`), and how long it takes to drop the oldest day while batches go on being written.
+    Postgres runs on this machine, with the settings that are printed.
     """
     console = Console(stderr=True)
     sizes = sorted(verdicts or [1_000_000])
-    # A tenth more than asked for: what is written while a day is dropped.
-    traffic = traffic_of(sizes[-1] + max(sizes[-1] // 10, 100 * batch), days=days)
+    # A few more than asked for: what is written while a day is dropped.
+    traffic = traffic_of(sizes[-1], days=days, more=max(sizes[-1] // 20, 50 * batch))
     with _scratch(directory) as server:
         url = server.url()
         upgrade(url)
@@ -115,7 +115,15 @@ def _print(stages: Sequence[Stage], dropped: Dropped, *, batch: int) -> None:
     out.print(f"\n[bold]Written, {batch:,} a transaction[/bold]")
     table = plain_table(
         ["verdicts"],
-        ["verdicts/s", "slowest tenth", "CPU µs a verdict: worker", "Postgres", "bytes a verdict", "payload bytes"],
+        [
+            "verdicts/s",
+            "slowest tenth",
+            "with decoding",
+            "CPU µs: worker",
+            "Postgres",
+            "bytes a verdict",
+            "payload bytes",
+        ],
     )
     for stage in stages:
         payload = next((size.heap + size.indexes for size in stage.sizes if size.name == "payloads"), 0)
@@ -123,6 +131,7 @@ def _print(stages: Sequence[Stage], dropped: Dropped, *, batch: int) -> None:
             f"{stage.verdicts:,}",
             f"{stage.loaded.rate:,.0f}",
             f"{stage.loaded.slowest:,.0f}",
+            f"{stage.loaded.whole_rate:,.0f}",
             f"{stage.loaded.python_us:.0f}",
             f"{stage.loaded.postgres_us:.0f}",
             f"{stage.bytes_per_verdict:.0f}",

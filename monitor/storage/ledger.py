@@ -21,7 +21,6 @@ from monitor.storage.receipts import COPY_RANGES, PartitionKey, ranges, read_rec
 from monitor.storage.revision import reconsider
 from monitor.storage.rows import (
     Row,
-    choice_words,
     dead_letter_row,
     decision_words,
     escalation_row,
@@ -120,9 +119,7 @@ class Ledger:
     ) -> RecordReport:
         cursor = driver_cursor(connection)
         cursor.execute(statements.PREPARE)
-        judges = {judgement.judge for assessment in assessments for judgement in assessment.judgements}
-        if judges:
-            cursor.execute(statements.INSERT_JUDGES, _columns(sorted(map(judge_row, judges))))
+        _introduce(cursor, assessments)
         segments = numbers(cursor, SEGMENTS, map(segment_words, assessments))
         origins = [*(one.origin for one in assessments), *(one.origin for one in letters)]
         ends = _partition_ends(origins)
@@ -167,6 +164,13 @@ def settle_as_duplicates(cursor: _Cursor, log: str, partition: int, offsets: Seq
     return len(plan.outcomes[key])
 
 
+def _introduce(cursor: _Cursor, assessments: Sequence[Assessment]) -> None:
+    """Keep who the judges are, by their versions."""
+    judges = {judgement.judge for assessment in assessments for judgement in assessment.judgements}
+    if judges:
+        cursor.execute(statements.INSERT_JUDGES, _columns(sorted(map(judge_row, judges))))
+
+
 def _insert_traces(
     cursor: _Cursor,
     plan: Plan,
@@ -177,17 +181,17 @@ def _insert_traces(
     """Write verdicts and what belongs to them; returns how many traces wait for the pool."""
     words = [decision_words(one.said) for one in plan.written]
     decisions = numbers(cursor, DECISIONS, words)
-    choices = numbers(cursor, CHOICES, (choice_words(said) for one in plan.written for said in one.said.judgements))
+    choices = numbers(cursor, CHOICES, (each for one in plan.written for each in one.judged_by))
     verdicts: list[Row] = []
     judgements: list[Row] = []
     for verdict_id, one, decision in zip(_verdict_ids(cursor, len(plan.written)), plan.written, words, strict=True):
         segment_id = segments[segment_words(one.said)]
-        tallies.add(segment_id, one.said, one.outcome)
+        tallies.add(segment_id, one)
         topic_id = topics[one.said.origin.log]
         verdicts.append(verdict_row(one.said, one.outcome, (verdict_id, segment_id, decisions[decision], topic_id)))
-        for sequence, judgement in enumerate(one.said.judgements):
-            choice_id = choices[choice_words(judgement)]
-            judgements.append(judgement_row(one.said, judgement, (verdict_id, segment_id, choice_id), sequence))
+        for sequence, (judgement, judged_by) in enumerate(zip(one.said.judgements, one.judged_by, strict=True)):
+            ids = (verdict_id, segment_id, choices[judged_by])
+            judgements.append(judgement_row(one.said, judgement, ids, sequence))
     _copy(cursor, statements.COPY_VERDICTS, verdicts)
     _copy(cursor, statements.COPY_JUDGEMENTS, judgements)
     payloads = [payload_row(one.said.trace) for one in plan.written if not one.has_payload]

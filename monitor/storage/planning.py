@@ -12,7 +12,7 @@ from monitor.domain.dead_letter import DeadLetter
 from monitor.domain.trace import Origin
 from monitor.domain.verdict import Action, Assessment
 from monitor.storage.receipts import PartitionKey, Receipts, read_receipts
-from monitor.storage.rows import OutcomeColumns, outcome_columns, position
+from monitor.storage.rows import OutcomeColumns, choice_words, outcome_columns, position
 
 # A day on either side: a trace that is sent again carries the time that its sender's clock showed then.
 _SEEN = """
@@ -35,10 +35,16 @@ _OUTCOMES = {"v": "verdict", "u": "unjudged", "p": "pending"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """An assessment that is to be written, and how its trace stands by it."""
+    """An assessment that is to be written, and how its trace stands by it.
+
+    Attributes:
+        judged_by: of each judgement: the judge's version, and why it was asked.
+        has_payload: whether its texts are kept already.
+    """
 
     said: Assessment
     outcome: OutcomeColumns
+    judged_by: tuple[tuple[str, str], ...]
     has_payload: bool
 
 
@@ -137,7 +143,9 @@ def _plan_traces(plan: Plan, fresh: Iterable[Assessment], seen: _Seen, topics: M
                 seen.verdicts[version] = columns.outcome
         else:
             outcome = _OUTCOMES[columns.outcome]
-            plan.written.append(Standing(said=said, outcome=columns, has_payload=trace in seen.traces or replayed))
+            judged_by = tuple(map(choice_words, said.judgements))
+            has_payload = trace in seen.traces or replayed
+            plan.written.append(Standing(said=said, outcome=columns, judged_by=judged_by, has_payload=has_payload))
             seen.add(*version, columns.outcome)
         plan.outcomes[partition_key(said.origin, topics)][said.origin.offset] = outcome
 

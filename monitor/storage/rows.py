@@ -9,6 +9,8 @@ from dataclasses import asdict, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from monitor.domain.dead_letter import DeadLetter
 from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, UnsupportedSpan, Usage, Window
 from monitor.domain.trace import Origin, Trace
@@ -76,12 +78,20 @@ def storable_json(value: Any) -> str:
         LedgerRefused: it holds NaN or an infinity.
     """
     try:
-        text = _ENCODER.encode(value)
+        # Several times as fast as Python's own, which takes half surrogates, too. A NaN is for Postgres to refuse.
+        text = to_json(value).decode()
+    except PydanticSerializationError:
+        text = _encoded(value)
+    if "\\u0000" in text:
+        text = _encoded(_without_nul(value))
+    return storable(text)
+
+
+def _encoded(value: Any) -> str:
+    try:
+        return _ENCODER.encode(value)
     except ValueError as error:
         raise LedgerRefused(f"not JSON: {error}") from error
-    if "\\u0000" in text:
-        text = _ENCODER.encode(_without_nul(value))
-    return storable(text)
 
 
 def _without_nul(value: Any) -> Any:

@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 
 from monitor.domain.judgement import Judgement, Opinion, Tier
 from monitor.domain.verdict import Action, Assessment
-from monitor.storage.rows import OutcomeColumns, judge_version, microseconds, storable
+from monitor.storage.planning import Standing
+from monitor.storage.rows import OutcomeColumns, microseconds, storable
 
 # No sum of a batch's probabilities is rounded: 15 digits each, and six more for how many there are.
 _EXACT: Final = Context(prec=60)
@@ -145,8 +146,9 @@ class Tallies:
     slices: Counter[tuple[SliceKey, bool]] = field(default_factory=Counter)
     hours: set[tuple[int, datetime]] = field(default_factory=set)
 
-    def add(self, segment_id: int, said: Assessment, outcome: OutcomeColumns) -> None:
+    def add(self, segment_id: int, standing: Standing) -> None:
         """Count one trace. Detectors watch what happens, not what is judged anew."""
+        said, outcome = standing.said, standing.outcome
         watched = said.origin.replay_id is None
         minute = said.trace.event_time.replace(second=0, microsecond=0)
         key = RollupKey(segment_id, minute, said.trace.sampling_probability)
@@ -155,8 +157,8 @@ class Tallies:
             tally = self.rollups[key] = Tally()
         tally.add(said, outcome, first=watched)
         hour = minute.replace(minute=0)
-        for judgement in said.judgements:
-            self._cost(CostKey(segment_id, judge_version(judgement.judge), hour)).add(judgement)
+        for judgement, (judge, _) in zip(said.judgements, standing.judged_by, strict=True):
+            self._cost(CostKey(segment_id, judge, hour)).add(judgement)
         if outcome.hallucinated is None or not watched:
             return
         self.hours.add((segment_id, hour))

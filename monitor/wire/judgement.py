@@ -16,6 +16,7 @@ from monitor.wire.fields import MAX_MESSAGE_BYTES
 # Written by one of our processes, read by another: the domain's types are their shape.
 _ASSESSMENT = TypeAdapter(Assessment)
 _VERDICT = TypeAdapter(Verdict)
+_OURS = b'{"schema":"judgement.v1",'
 
 
 def encode_assessment(assessment: Assessment) -> bytes:
@@ -37,6 +38,9 @@ def encode_assessment(assessment: Assessment) -> bytes:
 def decode_assessment(raw: bytes) -> Assessment:
     """Read one `judgement.v1`; raises InvalidMessage when it is not one."""
     try:
+        if raw.startswith(_OURS):
+            # As our encoder writes it: one pass, without a Python object for each value on its way.
+            return _ASSESSMENT.validate_json(raw)
         message = from_json(raw)
         if not isinstance(message, dict) or message.get("schema") != "judgement.v1":
             raise InvalidMessage("judgement.v1: `schema` does not say so")
