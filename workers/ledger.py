@@ -9,6 +9,7 @@ from monitor.config import Settings
 from monitor.services.collecting import collect_seldom
 from monitor.services.feedback import FeedbackService
 from monitor.services.ledger import LedgerService, Recorded
+from monitor.services.retention import Retaining
 from monitor.storage.engine import create_ledger_engine
 from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
@@ -22,9 +23,10 @@ def run(settings: Settings) -> int:
     kafka = settings.kafka
     await_topics(kafka)
     telemetry = setup_telemetry(settings.telemetry, "groundwatch-ledger")
-    engine = create_ledger_engine(settings.postgres, application_name="groundwatch-ledger", pool_size=1)
+    engine = create_ledger_engine(settings.postgres, application_name="groundwatch-ledger", pool_size=3)
     clock = partial(datetime.now, UTC)
     collect_seldom()
+    retaining = Retaining(engine, settings.retention, clock=clock)
     service = LedgerService(
         ledger=Ledger(engine, dimensions=settings.drift.dimensions),
         dead_letters_topic=kafka.dead_letters_topic,
@@ -37,6 +39,7 @@ def run(settings: Settings) -> int:
         # In a thread: heartbeats and fetches go on while Postgres works, or is waited for.
         await asyncio.to_thread(service.work, records)
 
+    retaining.start()
     try:
         run_batches(
             kafka,
@@ -47,6 +50,7 @@ def run(settings: Settings) -> int:
             batch_seconds=settings.ledger.batch_seconds,
         )
     finally:
+        retaining.stop()
         engine.dispose()
         telemetry.shutdown()
     return 0

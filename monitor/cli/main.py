@@ -30,6 +30,7 @@ COMMANDS = (
     "replay",
     "reconcile",
     "verify",
+    "retain",
     "sidecar",
     "tokens",
     "readers",

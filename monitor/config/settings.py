@@ -31,6 +31,7 @@ from monitor.config.judges import (
 )
 from monitor.config.places import KafkaSettings, PostgresSettings
 from monitor.config.redaction import RedactionSettings
+from monitor.config.retention import RetentionSettings
 from monitor.config.sampling import SamplingSettings
 from monitor.config.sidecar import SidecarSettings
 from monitor.config.workers import (
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     judge: JudgeSettings = JudgeSettings()
     ledger: LedgerSettings = LedgerSettings()
     drift: DriftSettings = DriftSettings()
+    retention: RetentionSettings = RetentionSettings()
     rates: RateSettings = RateSettings()
     alerts: AlertSettings = AlertSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -15,8 +15,8 @@ _KEPT = """coalesce(
         (select before from expirations as gone where gone.kind = '{kind}' and gone.tenant = '*'),
         '-infinity'
     )"""
-_KEPT_VERDICTS = _KEPT.format(kind="verdicts", tenant="tenant")
-_KEPT_PAYLOADS = _KEPT.format(kind="payloads", tenant="tenant")
+_KEPT_VERDICTS = _KEPT.format(kind="verdicts", tenant="coalesce(stored.tenant, counted.tenant)")
+_KEPT_PAYLOADS = _KEPT.format(kind="payloads", tenant="coalesce(stored.tenant, counted.tenant)")
 _TRIMMED = [f"trim_scale({name}) as {name}" if "weight" in name.split("_") else name for name in FIRST_SUMS]
 
 ROLLUPS = f"""
