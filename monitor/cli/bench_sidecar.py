@@ -90,7 +90,9 @@ def _print_waits(runs: Sequence[Run], mode: str, waits: Callable[[Run], Sequence
     out = wide_console()
     out.print(f"\n[bold]{_TITLES[mode]}[/bold]")
     out.print(f"middle of {len(runs)} runs; in brackets the smallest and the largest", style="dim")
-    table = plain_table(["to"], ["p50", "p95", "p99", f"p99 beside {beside}", "longest", "traces/s", "not taken"])
+    table = plain_table(
+        ["to"], ["p50", "p95", "p99", "p99 added", f"p99 beside {beside}", "longest", "traces/s", "not taken"]
+    )
     for place, first in enumerate(waits(runs[0])):
         seen = [waits(run)[place] for run in runs]
         table.add_row(
@@ -98,12 +100,18 @@ def _print_waits(runs: Sequence[Run], mode: str, waits: Callable[[Run], Sequence
             f"{statistics.median(one.p50 for one in seen):.2f}",
             f"{statistics.median(one.p95 for one in seen):.2f}",
             _spread([one.p99 for one in seen]),
+            _added(runs, waits, place),
             _beside(runs, waits, place),
             f"{max(one.longest for one in seen):.0f}",
             f"{statistics.median(one.rate for one in seen):.0f}",
             str(sum(one.failed for one in seen)),
         )
     out.print(table)
+
+
+def _added(runs: Sequence[Run], waits: Callable[[Run], Sequence[Waits]], place: int) -> str:
+    """What is above the first line, within each run."""
+    return f"{statistics.median(waits(run)[place].p99 - waits(run)[0].p99 for run in runs):.2f}"
 
 
 def _beside(runs: Sequence[Run], waits: Callable[[Run], Sequence[Waits]], place: int) -> str:

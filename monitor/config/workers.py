@@ -34,7 +34,7 @@ class JudgeSettings(Section):
 class LedgerSettings(Section):
     """The ledger worker."""
 
-    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 2000
     """Judgements in one transaction."""
     batch_seconds: Seconds = 0.2
     """How long to wait for a batch to fill."""
