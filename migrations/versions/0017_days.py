@@ -169,6 +169,7 @@ create table cost_rollups (
     tenant text not null, service text not null, environment text not null,
     evaluator text not null, judge_version text not null, judge text not null,
     hour timestamptz not null,
+    day timestamptz generated always as (date_bin('1 day', hour, timestamptz '2000-01-01 00:00:00Z')) stored,
     judgements bigint not null default 0,
     not_judged bigint not null default 0,
     prompt_tokens bigint not null default 0,
@@ -178,6 +179,7 @@ create table cost_rollups (
     constraint pk_cost_rollups primary key (tenant, service, environment, evaluator, judge_version, judge, hour)
 ) with (fillfactor = 70);
 create index ix_cost_rollups_hour on cost_rollups (hour);
+create index ix_cost_rollups_day on cost_rollups (day);
 comment on table cost_rollups is
     'What each judge cost, an hour of event time and segment. Always equal to a recount of judgements.';
 create table expirations (
@@ -495,6 +497,7 @@ left join duplicates as duplicate on duplicate.topic_id = topics.topic_id
     and duplicate.partition = receipt.partition and duplicate."offset" = receipt."offset";
 """
 
+_DAY = "date_trunc('day'::text, rollups.minute, 'UTC'::text)"
 _KINDS = ("verdicts", "judgements", "traces", "receipts")
 
 # Views in the order in which they were made: each reads earlier ones only.
@@ -516,6 +519,33 @@ select found.oid::regclass::text as name, pg_get_viewdef(found.oid) as body
 from found
 where found.oid <> all(cast(:tables as text[])::regclass[]::oid[])
 order by found.oid
+"""
+
+# Whoever asks for some hours has those read only: a condition on a column of its own comes before those of tenancy.
+RATES_PER_HOUR = """
+create or replace view report.rates_per_hour as
+select
+    tenant, service, environment, evaluator, judge_version,
+    {start} as hour,
+    sum(traces)::bigint as traces,
+    sum(total)::bigint as verdicts,
+    sum(hallucinated)::bigint as hallucinated,
+    sum(hallucinated)::double precision / nullif(sum(total), 0)::double precision as rate,
+    (sum(sum_probability) / nullif(sum(total), 0))::double precision as mean_probability,
+    sum(first_total)::bigint as first_verdicts,
+    sum(first_hallucinated)::bigint as first_hallucinated,
+    sum(unjudged)::bigint as unjudged,
+    sum(pending)::bigint as pending,
+    sum(escalated)::bigint as escalated,
+    sum(pool_judged)::bigint as pool_judged,
+    coalesce(sum(first_total - coalesce(folded_total, 0)) filter (where late), 0)::bigint as late_verdicts,
+    (sum(traces) + sum(left_out))::double precision as estimated_traces
+from (
+    select rollups.*, rollups.minute <= drift_states.folded_through as late
+    from rollups
+    left join drift_states using (tenant, service, environment, evaluator, judge_version)
+) as counted
+group by tenant, service, environment, evaluator, judge_version, {start}
 """
 
 VERDICT_HISTORY = """
@@ -542,6 +572,10 @@ def upgrade() -> None:
     op.execute("alter table rollups add column changed xid8 not null default '0'")
     op.execute("alter table rollups alter column changed set default pg_current_xact_id()")
     op.execute("create index ix_rollups_minute on rollups (minute)")
+    for unit in ("hour", "day"):
+        start = f"date_bin('1 {unit}', minute, timestamptz '2000-01-01 00:00:00Z')"
+        op.execute(f"alter table rollups add column {unit} timestamptz generated always as ({start}) stored")
+        op.execute(f"create index ix_rollups_{unit} on rollups ({unit})")
     op.execute("alter table escalations add column event_time timestamptz")
     op.execute("alter table rollups add column replayed bigint not null default 0")
     op.execute("alter table intake add column replays boolean not null default false")
@@ -559,7 +593,8 @@ def upgrade() -> None:
         op.execute(f"drop table old_{kind}")
     _run(VIEWS)
     views["report.verdict_history"] = VERDICT_HISTORY.format(day=", event_time")
-    _put_up(views)
+    _put_up({name: view.replace(_DAY, "rollups.day") for name, view in views.items()})
+    op.execute(RATES_PER_HOUR.format(start="hour"))
 
 
 def downgrade() -> None:
@@ -584,14 +619,19 @@ def downgrade() -> None:
         op.execute(f"drop function {function}")
     op.execute("drop sequence verdict_blocks")
     op.execute("drop index ix_rollups_minute")
+    op.execute("drop view report.rates_per_hour")
+    for unit in ("hour", "day"):
+        op.execute(f"alter table rollups drop column {unit}")
     op.execute("alter table escalations drop column event_time")
     op.execute("alter table rollups drop column replayed")
     op.execute("alter table intake drop column replays")
     op.execute("alter table rollups drop column changed")
+    op.execute(RATES_PER_HOUR.format(start="date_trunc('hour', minute, 'UTC')"))
     for kind in _KINDS:
         op.execute(f"alter table old_{kind} rename to {kind}")
     views["report.verdict_history"] = VERDICT_HISTORY.format(day="")
-    _put_up(views)
+    named = f"{_DAY} AS day,\n"
+    _put_up({name: view.replace("rollups.day,\n", named).replace("rollups.day", _DAY) for name, view in views.items()})
 
 
 def _run(script: str) -> None:

@@ -33,7 +33,7 @@ RATES_PER_DAY = f"""
 create view report.rates_per_day as
 select
     {_KEY},
-    date_trunc('day', minute, 'UTC') as day,
+    day,
     sum(traces)::bigint as traces,
     sum(total)::bigint as verdicts,
     sum(hallucinated)::bigint as hallucinated,
@@ -52,14 +52,14 @@ from (
     from rollups
     left join drift_states using ({_KEY})
 ) as counted
-group by {_KEY}, date_trunc('day', minute, 'UTC')
+group by {_KEY}, day
 """
 
 COVERAGE = f"""
 create view report.coverage_per_hour as
 select
     {_KEY},
-    date_trunc('hour', minute, 'UTC') as hour,
+    hour,
     (sum(traces) + sum(left_out))::double precision as estimated_traces,
     sum(traces)::bigint as traces,
     sum(total)::bigint as verdicts,
@@ -69,7 +69,7 @@ select
     sum(pool_judged)::bigint as pool_judged,
     (sum(total) / nullif(sum(traces) + sum(left_out), 0))::double precision as coverage
 from rollups
-group by {_KEY}, date_trunc('hour', minute, 'UTC')
+group by {_KEY}, hour
 """
 
 UNJUDGED = f"""
@@ -77,7 +77,7 @@ create view report.unjudged_per_hour as
 select
     counted.tenant, counted.service, counted.environment, counted.evaluator, counted.judge_version, hours.hour,
     counted.outcome, counted.reason, counted.traces
-from (select date_trunc('hour', minute, 'UTC') as hour from rollups group by 1) as hours
+from (select hour from rollups group by 1) as hours
 cross join lateral (
     select {_KEY}, outcome, reason, count(*) as traces
     from verdicts
@@ -168,7 +168,7 @@ left join lateral (
 COSTS = """
 create view report.costs_per_day as
 select
-    tenant, service, environment, evaluator, date_trunc('day', hour, 'UTC') as day, judges.tier, counted.judge,
+    tenant, service, environment, evaluator, day, judges.tier, counted.judge,
     sum(judgements)::bigint as judgements,
     sum(not_judged)::bigint as not_judged,
     sum(prompt_tokens)::bigint as prompt_tokens,
@@ -177,7 +177,7 @@ select
     (sum(latency_us) / 1e6)::double precision as seconds
 from cost_rollups as counted
 left join judges using (judge)
-group by tenant, service, environment, evaluator, date_trunc('day', hour, 'UTC'), judges.tier, counted.judge
+group by tenant, service, environment, evaluator, day, judges.tier, counted.judge
 """
 
 # Of people the most count, and a tie is no word, as in the rates that trust them. Versions are paired within one

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     Double,
     Identity,
@@ -49,6 +50,12 @@ ischema_names["xid8"] = XID8
 def number(name: str) -> Column[Any]:
     """The number that a dictionary gives to its words."""
     return Column(name, Integer, Identity(), primary_key=True)
+
+
+def start_of(unit: str, column: str) -> str:
+    """The beginning of the UTC hour or day, as Postgres writes it for a generated column."""
+    length = {"hour": "01:00:00", "day": "1 day"}[unit]
+    return f"date_bin('{length}'::interval, {column}, '2000-01-01 00:00:00+00'::timestamp with time zone)"
 
 
 segments = Table(
@@ -263,9 +270,10 @@ cost_rollups = Table(
     metadata,
     *key(*SEGMENT_WORDS, "judge"),
     Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("day", DateTime(timezone=True), Computed(start_of("day", "hour"))),
     *[counter(name) for name in ("judgements", "not_judged", "prompt_tokens", "completion_tokens")],
     *[counter(name) for name in ("nano_usd", "latency_us")],
-    Index(None, "hour"),
+    *[Index(None, unit) for unit in ("hour", "day")],
     comment="What each judge cost, an hour of event time and segment. Always equal to a recount of judgements.",
     postgresql_with=UPDATED_IN_PLACE,
 )
@@ -323,8 +331,9 @@ rollups = Table(
         server_default=text("0"),
         comment="Those of `traces` that a replay had judged. No detector watches them.",
     ),
+    *[Column(unit, DateTime(timezone=True), Computed(start_of(unit, "minute"))) for unit in ("hour", "day")],
     Column("changed", XID8, nullable=False, server_default=text("pg_current_xact_id()")),
-    Index(None, "minute"),
+    *[Index(None, unit) for unit in ("minute", "hour", "day")],
     Index(
         "ix_rollups_unfolded",
         *("tenant", "service", "environment", "evaluator", "judge_version", "minute"),
