@@ -124,11 +124,16 @@ with counted as (
     join choices using (choice_id)
     join segments using (segment_id)
     group by 1, 2, 3, 4, 5, 6, 7
+), stored as (
+    select
+        tenant, service, environment, evaluator, judge_version, judge, hour,
+        judgements, not_judged, prompt_tokens, completion_tokens, nano_usd, latency_us
+    from cost_rollups
 )
 select
     concat_ws(' ', tenant, service, environment, evaluator, judge_version, judge, hour) as key,
     to_jsonb(stored) as stored, to_jsonb(counted) as counted
-from cost_rollups as stored
+from stored
 full join counted using (tenant, service, environment, evaluator, judge_version, judge, hour)
 where to_jsonb(stored) is distinct from to_jsonb(counted)
     and hour >= {_KEPT_VERDICTS}

@@ -122,7 +122,7 @@ def test_a_verdict_is_not_taken_back_by_a_replay(engine: Engine, ledger: Ledger)
 def test_a_trace_that_is_kept_no_longer_is_not_brought_back(engine: Engine, ledger: Ledger) -> None:
     ledger.record([assessment(0)])
     with engine.begin() as connection:
-        for table in ("traces", "verdicts", "judgements", "rollups"):
+        for table in ("payloads", "verdict_rows", "judgement_rows", "rollups"):
             connection.execute(text(f"delete from {table}"))
     assert ledger.record([replayed(0)]) == RecordReport(duplicates=1)
     assert rows(engine, "select count(*) from traces") == [(0,)]

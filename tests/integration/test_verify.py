@@ -77,13 +77,17 @@ def test_a_corrupted_rollup_is_named_with_what_it_says(filled: Engine, run: Run)
     ("statement", "table"),
     [
         ("delete from rollups where minute = :m", "rollups"),
-        ("delete from verdicts where event_time = :m", "rollups"),
-        ("delete from judgements where trace_id = 't-0-0'", "rollups"),
+        ("delete from verdict_rows where event_time = :m", "rollups"),
+        (
+            "delete from judgement_rows where verdict_id in"
+            " (select verdict_id from verdict_rows where trace_id = 't-0-0')",
+            "cost_rollups",
+        ),
         ("update slice_rollups set first_total = first_total + 1 where minute = :m", "slice_rollups"),
         ("update intake set verdicts = verdicts + 1", "intake"),
-        ('delete from receipts where "offset" = 3', "intake"),
+        ("update receipt_ranges set outcomes = overlay(outcomes placing '-' from 4 for 1)", "intake"),
         (
-            """update verdicts set outcome = 'pending', label = null, probability = null, reason = 'x'
+            """update verdict_rows set outcome = 'p', hallucinated = null, probability = null, reason = 'x'
             where event_time = :m""",
             "receipts",
         ),
