@@ -30,6 +30,7 @@ SECTIONS = {
 QUESTIONS = dict(re.findall(r"^(\S[^\n]*\?)\n\n```sql\n(.*?)```", GUIDE, re.DOTALL | re.MULTILINE))
 ARGUMENTS = {"hallucination_rates": "now(), now()", "agreement": "now(), now()"}
 WITHOUT_TENANT = {"version", "accounting", "accounting_by_partition", "dead_letter_history"}
+WITHOUT_TENANT |= {"replays", "replay_accounting_by_partition"}
 DAY = HOUR.astimezone(UTC).replace(hour=0)
 WEEK = (DAY - timedelta(days=DAY.weekday())).date()
 ABOUT = pytest.approx

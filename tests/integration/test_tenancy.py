@@ -4,6 +4,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
@@ -21,18 +22,23 @@ from monitor.services.reader_watch import ReaderWatch
 from monitor.storage.access import OWN, VIEWS_ROLE, covered_since, protect, release
 from monitor.storage.access_readers import add_reader, list_readers, remove_reader, stop_overlong
 from monitor.storage.engine import create_ledger_engine, transaction
+from monitor.storage.escalations import EscalationQueue
 from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
 from monitor.storage.migrate import check, downgrade, upgrade
 from monitor.storage.recount import recount
-from tests.examples.assessments import NOON, assessment
+from monitor.storage.trusted_hours import sum_up_trusted
+from tests.examples.assessments import NOON, POOL, assessment, dead_letter, judgement, verdict
 from tests.examples.feedback import feedback
 
 SECRET = "RIVAL-SECRET"
 ROLES = ("groundwatch_views", "groundwatch_reader", "groundwatch_reader_all", "groundwatch_writer")
 # What cannot be told apart by tenant: refused to readers of some.
-WHOLE = {"accounting", "accounting_by_partition"}
-ARGUMENTS = {"hallucination_rates": "(now() - interval '1 day', now())"}
+WHOLE = {"accounting", "accounting_by_partition", "dead_letter_history", "replays", "replay_accounting_by_partition"}
+ARGUMENTS = {
+    "hallucination_rates": "(now() - interval '1 day', now())",
+    "agreement": "(now() - interval '1 day', now())",
+}
 
 FILL = """
 insert into alerts (alert_id, tenant, service, environment, evaluator, judge_version, state, direction, event_time,
@@ -66,15 +72,39 @@ def filled(engine: Engine, ledger: Ledger) -> Engine:
                     tags={"of": service},
                 )
                 for number in range(4)
-            ]
+            ],
+            [dead_letter(place * 10 + 4)],
         )
+        pool_answers(engine, tenant, service, offset=place * 10 + 5, seconds=an_hour_ago)
         FeedbackBook(engine).record([feedback(f"{tenant}-f", tenant=tenant, trace_id=f"{tenant}-1", thumb=Thumb.UP)])
         with transaction(engine) as connection:
             for statement in FILL.split(";\n"):
                 connection.execute(text(statement), {"tenant": tenant, "service": service})
+    sum_up_trusted(engine, until=datetime.now(UTC))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("insert into replays (actor, selection) values ('me', '{}')")
+        connection.exec_driver_sql("insert into intake (topic, partition, replays) values ('replays', 0, true)")
         connection.exec_driver_sql("analyze")
     return engine
+
+
+def pool_answers(engine: Engine, tenant: str, service: str, *, offset: int, seconds: float) -> None:
+    """A trace that the pool had its word on."""
+    said = assessment(
+        offset,
+        trace_id=f"{tenant}-asked",
+        tenant=tenant,
+        service=service,
+        probability=0.9,
+        escalated=True,
+        seconds_past_noon=seconds,
+        answer=f"{service} said no.",
+        question=f"{service}?",
+    )
+    Ledger(engine).record([said])
+    (escalation,) = EscalationQueue(engine).claim(1, lease_seconds=60)
+    word = replace(judgement(POOL, probability=0.9), chosen_because="audit")
+    EscalationQueue(engine).complete(escalation, word, verdict(0.9, by=POOL), at=datetime.now(UTC))
 
 
 SEGMENTS = """
@@ -180,7 +210,7 @@ def test_readers_of_several_tenants_and_of_all(reader: Connect) -> None:
     assert reader("city", "rival").execute(query).fetchall() == [("city",), ("rival",)]
     assert reader("*").execute(query).fetchall() == [("city",), ("rival",)]
     assert reader("nobody").execute(query).fetchall() == []
-    assert reader("*").execute("select accepted from accounting").fetchone() == (14,)
+    assert reader("*").execute("select accepted from accounting").fetchone() == (16,)
 
 
 def test_narrowing_can_only_narrow(reader: Connect) -> None:
@@ -337,7 +367,7 @@ def test_other_ways_to_ask_show_the_same(reader: Connect) -> None:
     with session.cursor().copy("copy (select * from report.verdict_history) to stdout") as copied:
         assert SECRET not in told(bytes(part) for part in copied)
     assert SECRET not in told(seen)
-    assert len(seen) == 8 * 4
+    assert len(seen) == 8 * 5
 
 
 def test_names_of_a_readers_own_stand_for_nothing_of_ours(reader: Connect) -> None:

@@ -79,8 +79,8 @@ def test_a_corrupted_rollup_is_named_with_what_it_says(filled: Engine, run: Run)
         ("delete from rollups where minute = :m", "rollups"),
         ("delete from verdict_rows where event_time = :m", "rollups"),
         (
-            "delete from judgement_rows where verdict_id in"
-            " (select verdict_id from verdict_rows where trace_id = 't-0-0')",
+            """delete from judgement_rows
+            where verdict_id = (select verdict_id from verdict_rows where trace_id = 't-0-0')""",
             "cost_rollups",
         ),
         ("update slice_rollups set first_total = first_total + 1 where minute = :m", "slice_rollups"),

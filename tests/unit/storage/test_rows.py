@@ -5,7 +5,7 @@ import json
 import pytest
 
 from monitor.storage.engine import LedgerRefused
-from monitor.storage.rows import assessment_row, judgement_columns, outcome_columns, storable, storable_json
+from monitor.storage.rows import escalation_row, judgement_columns, outcome_columns, storable, storable_json
 from tests.examples.assessments import EDGE, assessment, judgement, verdict
 
 
@@ -44,17 +44,20 @@ def test_numbers_that_are_no_json_are_refused(number: float) -> None:
 def test_a_judgement_is_a_score_or_a_reason() -> None:
     spoke, failed = judgement_columns(judgement()), judgement_columns(judgement(EDGE, probability=None))
     assert (spoke.raw_score, spoke.reason) == (0.5, None)
-    assert (failed.raw_score, failed.reason, failed.unsupported) == (None, "unparseable", "[]")
+    assert (failed.raw_score, failed.reason, failed.unsupported) == (None, "unparseable", None)
 
 
-@pytest.mark.parametrize(("escalated", "outcome"), [(True, "pending"), (False, "unjudged")])
+@pytest.mark.parametrize(("escalated", "outcome"), [(True, "p"), (False, "u")])
 def test_no_verdict_is_pending_while_the_pool_may_still_judge(*, escalated: bool, outcome: str) -> None:
     said = assessment(0, probability=None).outcome
     assert outcome_columns(said, escalated=escalated).outcome == outcome
-    assert outcome_columns(verdict(0.5), escalated=escalated).outcome == "verdict"
+    assert outcome_columns(verdict(0.5), escalated=escalated).outcome == "v"
 
 
-def test_only_an_escalation_carries_its_assessment() -> None:
-    whole = [value for value in assessment_row(0, assessment(0, escalated=True)) if str(value).startswith('{"schema"')]
+def test_an_escalation_carries_its_assessment() -> None:
+    whole = [value for value in escalation_row(assessment(0, escalated=True)) if str(value).startswith('{"schema"')]
     assert len(whole) == 1
-    assert not [value for value in assessment_row(0, assessment(0)) if str(value).startswith('{"schema"')]
+
+
+def test_a_text_may_say_nan() -> None:
+    assert json.loads(storable_json({"said": "NaN, Infinity"})) == {"said": "NaN, Infinity"}
