@@ -5,6 +5,7 @@ package's own way of starting it leaves the server behind when its parent is kil
 our child; the package makes the data directory and, under root, the system user that Postgres insists on.
 """
 
+import os
 import shlex
 import shutil
 import signal
@@ -79,6 +80,13 @@ class EmbeddedPostgres:
         """Fast shutdown: open transactions roll back, sessions end. Harmless when already stopped."""
         if self._child is not None:
             self._child.stop(grace_seconds=_STOP_SECONDS)
+            self._child = None
+
+    def crash(self) -> None:
+        """Immediate shutdown, as in a crash: nothing is flushed, and the next start recovers from the log."""
+        if self._child is not None:
+            os.kill(self._child.pid, signal.SIGQUIT)
+            self._child.wait(deadline_seconds=_STOP_SECONDS)
             self._child = None
 
     def close(self) -> None:
