@@ -368,7 +368,7 @@ select
 from (
     select
         receipt.*, "offset" - row_number() over (partition by topic, partition order by "offset") as run,
-        "offset" / 8192 as piece
+        "offset" / 2048 as piece
     from old_receipts as receipt
 ) as said
 join topics using (topic)
@@ -461,7 +461,9 @@ select
     tenant, trace_id, evaluator, judge_version, service, environment, event_time, judged_at, outcome, label,
     probability, reason, detail, first_label, first_probability, revision, revised_at, reasoning, unsupported,
     decided_by, action, decision_reason, inclusion_probability, sampling_probability
-from verdicts;
+from verdicts
+order by event_time
+on conflict do nothing;
 insert into old_judgements (
     tenant, trace_id, evaluator, judge_version, sequence, judge, judged_at, raw_score, probability, reason, detail,
     reasoning, unsupported, latency_us, prompt_tokens, completion_tokens, cost_usd, inclusion_probability,
@@ -471,7 +473,9 @@ select
     tenant, trace_id, evaluator, judge_version, sequence, judge, judged_at, raw_score, probability, reason, detail,
     reasoning, unsupported, latency_us, prompt_tokens, completion_tokens, cost_usd, inclusion_probability,
     chosen_because, windows
-from judgements;
+from judgements
+order by event_time
+on conflict do nothing;
 insert into old_traces (
     tenant, trace_id, service, environment, event_time, question, documents, answer, generator_model,
     prompt_version, tags, otel_trace_id, otel_span_id
@@ -498,6 +502,7 @@ left join duplicates as duplicate on duplicate.topic_id = topics.topic_id
 """
 
 _DAY = "date_trunc('day'::text, rollups.minute, 'UTC'::text)"
+_OLD_ESCALATIONS = "uq_escalations_tenant_trace_id_evaluator_judge_version"
 _KINDS = ("verdicts", "judgements", "traces", "receipts")
 
 # Views in the order in which they were made: each reads earlier ones only.
@@ -577,6 +582,11 @@ def upgrade() -> None:
         op.execute(f"alter table rollups add column {unit} timestamptz generated always as ({start}) stored")
         op.execute(f"create index ix_rollups_{unit} on rollups ({unit})")
     op.execute("alter table escalations add column event_time timestamptz")
+    op.execute(f"alter table escalations drop constraint {_OLD_ESCALATIONS}")
+    op.execute(
+        "alter table escalations add constraint uq_escalations_verdict"
+        " unique nulls not distinct (tenant, trace_id, evaluator, judge_version, event_time)"
+    )
     op.execute("alter table rollups add column replayed bigint not null default 0")
     op.execute("alter table intake add column replays boolean not null default false")
     op.execute(
@@ -622,7 +632,15 @@ def downgrade() -> None:
     op.execute("drop view report.rates_per_hour")
     for unit in ("hour", "day"):
         op.execute(f"alter table rollups drop column {unit}")
+    op.execute(
+        "delete from escalations as later using escalations as first where later.id > first.id"
+        " and later.tenant = first.tenant and later.trace_id = first.trace_id"
+        " and later.evaluator = first.evaluator and later.judge_version = first.judge_version"
+    )
     op.execute("alter table escalations drop column event_time")
+    op.execute(
+        f"alter table escalations add constraint {_OLD_ESCALATIONS} unique (tenant, trace_id, evaluator, judge_version)"
+    )
     op.execute("alter table rollups drop column replayed")
     op.execute("alter table intake drop column replays")
     op.execute("alter table rollups drop column changed")

@@ -30,6 +30,7 @@ POSTGRES = {
     "wal_compression": "on",
     "maintenance_work_mem": "512MB",
     "random_page_cost": "1.1",
+    "max_locks_per_transaction": "512",
 }
 """What a Postgres for millions of verdicts a day should have set; docs/benchmarks.md says so."""
 

@@ -35,6 +35,9 @@ class RetentionSettings(Section):
     def _texts_go_first(self) -> "RetentionSettings":
         if self.payload_days > self.verdict_days:
             raise ValueError("payload_days should be at most verdict_days: texts without their verdict say nothing")
+        for own in self.tenants:
+            if (own.payload_days or self.payload_days) > (own.verdict_days or self.verdict_days):
+                raise ValueError(f"tenant {own.tenant!r}: payload_days should be at most verdict_days")
         if len({one.tenant for one in self.tenants}) < len(self.tenants):
             raise ValueError("each tenant should be named once")
         return self

@@ -185,7 +185,7 @@ def _escalate(connection: Connection, alert_id: str) -> None:
         )
         # One that waits already comes to the front; one that the pool gave up is not tried again.
         sooner = add.on_conflict_do_update(
-            index_elements=_KEY,
+            constraint="uq_escalations_verdict",
             set_={"priority": func.least(escalations.c.priority, add.excluded.priority)},
             where=escalations.c.state == "waiting",
         )

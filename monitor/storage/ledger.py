@@ -15,7 +15,7 @@ from monitor.domain.trace import Origin
 from monitor.domain.verdict import Action, Assessment
 from monitor.storage import statements
 from monitor.storage.days import Days
-from monitor.storage.engine import LedgerConflict, driver_cursor, retry_conflicts, transaction
+from monitor.storage.engine import LedgerConflict, LedgerRefused, driver_cursor, retry_conflicts, transaction
 from monitor.storage.planning import Plan, make_plan, partition_key
 from monitor.storage.receipts import COPY_RANGES, PartitionKey, ranges, read_receipts
 from monitor.storage.revision import reconsider
@@ -92,7 +92,13 @@ class Ledger:
         """
         if not assessments and not dead_letters:
             return RecordReport()
-        return retry_conflicts(lambda: self._record(assessments, dead_letters))
+        try:
+            return retry_conflicts(lambda: self._record(assessments, dead_letters))
+        except LedgerConflict as conflict:
+            if isinstance(conflict.__cause__, pg.UniqueViolation):
+                # It is no race then: the record is at odds with one that is there, and waiting would be for ever.
+                raise LedgerRefused(str(conflict.__cause__)) from conflict
+            raise
 
     def record_strays(self, letters: Sequence[DeadLetter]) -> None:
         """Keep unreadable records of *other* topics than the traces topic: they have no receipt to be given."""
@@ -108,7 +114,7 @@ class Ledger:
                 # Another ledger has the same trace by another partition of the topic, and wrote it just now.
                 raise LedgerConflict(str(error)) from error
             except pg.CheckViolation as error:
-                if "no partition of relation" not in str(error):
+                if error.diag.constraint_name is not None:
                     raise
                 # Retention dropped the day meanwhile.
                 self._days.forget()

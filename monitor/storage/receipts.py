@@ -4,9 +4,11 @@ A range begins with an offset of its own and may leave out others (`-`), which o
 one batch is one row. No offset is in two ranges: who writes holds the lock on the partition's row of `intake`.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
 import psycopg
@@ -56,23 +58,40 @@ class Receipts:
     """The receipts that there are near some offsets."""
 
     ranges: Mapping[PartitionKey, list[Range]] = field(default_factory=dict)
+    """Of each partition, by first offset."""
 
     def has(self, key: PartitionKey, offset: int) -> bool:
         """Whether this record was taken in before."""
-        return any(known.has(offset) for known in self.ranges.get(key, ()))
+        known = self.ranges.get(key, [])
+        end = bisect_right(known, offset, key=lambda each: each.first)
+        return any(
+            each.has(offset) for each in takewhile(lambda each: each.first > offset - MOST, reversed(known[:end]))
+        )
 
 
 def read_receipts(cursor: psycopg.Cursor[Any], offsets: Mapping[PartitionKey, Iterable[int]]) -> Receipts:
     """The receipts of these records, in a transaction that holds their partitions."""
-    bounds = [(*key, min(some), max(some)) for key, some in offsets.items()]
+    bounds = [(*key, low, high) for key, some in offsets.items() for low, high in _stretches(some)]
     if not bounds:
         return Receipts()
-    found: dict[PartitionKey, list[Range]] = defaultdict(list)
+    found: dict[PartitionKey, dict[int, Range]] = defaultdict(dict)
     for topic_id, partition, first, outcomes in cursor.execute(
         _KNOWN, [list(column) for column in zip(*bounds, strict=True)]
     ):
-        found[topic_id, partition].append(Range(first=first, outcomes=outcomes))
-    return Receipts(ranges=found)
+        found[topic_id, partition][first] = Range(first=first, outcomes=outcomes)
+    return Receipts(ranges={key: [some[first] for first in sorted(some)] for key, some in found.items()})
+
+
+def _stretches(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """First and last of offsets that lie near by: what lies far between them need not be read."""
+    ordered = sorted(offsets)
+    low = before = ordered[0]
+    for offset in ordered:
+        if offset - before > MOST:
+            yield low, before
+            low = offset
+        before = offset
+    yield low, before
 
 
 def ranges(outcomes: Mapping[int, str]) -> Iterator[Range]:

@@ -145,7 +145,8 @@ OUTCOMES = """
 with by_record as (
     select topic, partition, "offset", outcome from receipts where outcome in ('verdict', 'unjudged', 'pending')
 ), by_trace as (
-    select topic, partition, "offset", outcome, revision from verdicts
+    -- Whose receipt was gone when the ledger was migrated has no place.
+    select topic, partition, "offset", outcome, revision from verdicts where topic <> 'unknown'
 )
 select
     concat_ws(' ', topic, partition, "offset") as key, to_jsonb(by_record) as stored,

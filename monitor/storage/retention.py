@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, TextClause, text
 
 from monitor.storage.engine import driver_errors, transaction
 
@@ -42,6 +42,12 @@ order by name
 _REMEMBER = text("""
 insert into expirations as known (kind, tenant, before) values (:kind, :tenant, :before)
 on conflict (kind, tenant) do update set before = greatest(known.before, excluded.before)
+""")
+
+
+# A tenant that had times of its own, and has them no longer.
+_FOLLOW = text("""
+update expirations set before = greatest(before, :before) where kind = :kind and tenant <> all(:named)
 """)
 
 
@@ -112,13 +118,15 @@ def _expire_kind(
             for tenant, days in limits.items():
                 before = datetime.combine(today - timedelta(days=days), datetime.min.time(), UTC)
                 connection.execute(_REMEMBER, {"kind": kind, "tenant": tenant, "before": before})
+            before = datetime.combine(today - timedelta(days=kept.days), datetime.min.time(), UTC)
+            connection.execute(_FOLLOW, {"kind": kind, "named": list(limits), "before": before})
     for table in TABLES[kind]:
         for name in _old_partitions(steady, table, first_kept):
             gone.partitions.append(name)
             if not dry_run:
                 _drop(steady, table, name)
         if not dry_run:
-            gone.rows[table] = sum(_delete(engine, table, kept, today))
+            gone.rows[table] = sum(_delete(engine, steady, table, kept, today=today))
 
 
 def _old_partitions(steady: Connection, table: str, first_kept: date) -> list[str]:
@@ -141,21 +149,28 @@ def _drop(steady: Connection, table: str, name: str) -> None:
     logger.info("a day was dropped", extra={"partition": name})
 
 
-def _delete(engine: Engine, table: str, kept: Keeping, today: date) -> Iterator[int]:
-    """Rows of days that are kept for others, and of the time before the first day; batch by batch."""
+def _delete(engine: Engine, steady: Connection, table: str, kept: Keeping, *, today: date) -> Iterator[int]:
+    """Rows of days that are kept for others, and of the time before the first day: a day after another, in batches."""
     named = sorted(kept.tenants)
-    for tenant, days in ((_EVERYBODY, kept.days), *kept.tenants.items()):
+    days = [row.name for row in steady.execute(_PARTITIONS, {"table": table}) if row.attached]
+    for tenant, limit in ((_EVERYBODY, kept.days), *kept.tenants.items()):
+        first_kept = today - timedelta(days=limit)
         whose = "<> all(:tenants)" if tenant == _EVERYBODY else "= any(:tenants)"
+        asked = {
+            "before": datetime.combine(first_kept, datetime.min.time(), UTC),
+            "tenants": named if tenant == _EVERYBODY else [tenant],
+        }
         old = f"event_time < :before and {_OF_TENANT[table]} {whose}{_CLOSING[table]}"
-        statement = text(
-            f"delete from {table} where event_time < :before and (tableoid, ctid) in"  # noqa: S608 - constants
-            f" (select tableoid, ctid from {table} where {old} limit {_BATCH})"
-        )
-        before = datetime.combine(today - timedelta(days=days), datetime.min.time(), UTC)
-        tenants = named if tenant == _EVERYBODY else [tenant]
-        while True:
-            with transaction(engine) as connection:
-                deleted = connection.execute(statement, {"before": before, "tenants": tenants}).rowcount
-            yield deleted
-            if deleted < _BATCH:
-                break
+        for name in (f"{table}_before", *(day for day in days if _day_of(day) < first_kept)):
+            statement = text(
+                f"delete from {name} where ctid in (select ctid from {name} where {old} limit {_BATCH})"  # noqa: S608 - names from the catalogue
+            )
+            yield from _batches(engine, statement, asked)
+
+
+def _batches(engine: Engine, statement: TextClause, asked: Mapping[str, object]) -> Iterator[int]:
+    deleted = _BATCH
+    while deleted == _BATCH:
+        with transaction(engine) as connection:
+            deleted = connection.execute(statement, asked).rowcount
+        yield deleted

@@ -424,3 +424,30 @@ def test_two_versions_of_the_cascade_race_for_the_same_traces(engine: Engine, se
     assert sum(report.verdicts for report in reports) == sum(report.duplicates for report in reports) == 120
     assert len({row["trace_id"] for row in rows(engine, verdicts)}) == len(rows(engine, verdicts)) == 120
     assert recount(engine) == []
+
+
+def test_an_id_that_is_used_again_days_later_is_another_trace(engine: Engine, ledger: Ledger) -> None:
+    day = 24 * 3600.0
+    first = assessment(0, trace_id="t", escalated=True)
+    again = assessment(1, trace_id="t", escalated=True, seconds_past_noon=0.9 * day)
+    later = assessment(2, trace_id="t", escalated=True, seconds_past_noon=5 * day)
+    assert ledger.record([first, again]).duplicates == 1
+    assert ledger.record([later]).escalated == 1
+    assert len(rows(engine, escalations)) == 2
+    counted(engine)
+
+
+def test_what_is_at_odds_with_what_is_there_is_refused_and_not_tried_for_ever(engine: Engine, ledger: Ledger) -> None:
+    said = assessment(0)
+    ledger.record([said])
+    with transaction(engine) as connection:
+        connection.execute(text("delete from verdict_rows"))
+    with pytest.raises(LedgerRefused, match="duplicate key"):
+        ledger.record([replace(said, origin=replace(said.origin, offset=1))])
+
+
+def test_offsets_far_apart_are_looked_for_apart(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([assessment(offset) for offset in (0, 5000, 5001, 9000, 20_000)])
+    again = ledger.record([assessment(offset) for offset in (0, 1, 5001, 9000, 19_999, 20_000)])
+    assert (again.redelivered, again.verdicts) == (4, 2)
+    counted(engine)

@@ -92,6 +92,22 @@ def test_every_migration_goes_down_and_up_again_with_data(empty_database: Databa
     engine.dispose()
 
 
+def test_receipts_of_the_release_before_become_ranges(empty_database: Databases) -> None:
+    url = empty_database()
+    upgrade(url)
+    downgrade(url, "0016")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "insert into receipts select 't', 0, n, case when n % 7 = 0 then 'duplicate' else 'dead_letter' end,"
+            " null, null from generate_series(5, 6000) as n where n not in (99, 100, 3000)"
+        )
+        before = connection.execute('select "offset", outcome from receipts order by 1').fetchall()
+        upgrade(url)
+        assert connection.execute('select "offset", outcome from receipts order by 1').fetchall() == before
+        downgrade(url, "0016")
+        assert connection.execute('select "offset", outcome from receipts order by 1').fetchall() == before
+
+
 def test_alerts_of_the_release_before_owe_no_one_a_word(postgres_url: str) -> None:
     engine = create_ledger_engine(PostgresSettings(url=SecretStr(postgres_url)))
     downgrade(postgres_url, "0007")

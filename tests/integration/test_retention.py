@@ -236,6 +236,7 @@ def test_settings_become_times() -> None:
     [
         ({"payload_days": 800}, "at most verdict_days"),
         ({"tenants": ({"tenant": "a"}, {"tenant": "a"})}, "named once"),
+        ({"tenants": ({"tenant": "a", "verdict_days": 1},)}, "tenant 'a': payload_days should be at most"),
         ({"verdict_days": 0}, "greater than or equal to 1"),
     ],
 )

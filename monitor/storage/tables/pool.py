@@ -24,7 +24,11 @@ escalations = Table(
     moment("finished_at", nullable=True),
     Column("last_error", Text),
     moment("event_time", nullable=True),
-    UniqueConstraint("tenant", "trace_id", "evaluator", "judge_version"),
+    UniqueConstraint(
+        *("tenant", "trace_id", "evaluator", "judge_version", "event_time"),
+        name="uq_escalations_verdict",
+        postgresql_nulls_not_distinct=True,
+    ),
     one_of("state", ("waiting", "claimed", "done", "given_up"), "state"),
     Index(
         "ix_escalations_open",
