@@ -1,5 +1,5 @@
 -- Which answers are most surely hallucinated?
--- :hours = 24: how far back
+-- :hours = 1: how far back
 -- :service = : only this service's
 -- :limit = 20: so many answers
 select event_time, tenant, service, trace_id, probability, question, answer, reasoning

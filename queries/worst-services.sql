@@ -1,6 +1,6 @@
 -- Which services have the highest hallucination rate?
 -- The honest rates: the trusted word's where there is one, else corrected, else as labelled; by the lower end of the interval.
--- :hours = 24: how far back
+-- :hours = 6: how far back
 -- :limit = 20: so many services
 select tenant, service, environment, judge_version, verdicts, audits,
     coalesce(powered, corrected, raw) as rate,

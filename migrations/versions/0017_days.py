@@ -73,7 +73,7 @@ create table verdict_rows (
     decision_id integer not null,
     topic_id integer not null,
     partition integer not null,
-    revision smallint not null default 0,
+    revision integer not null default 0,
     outcome text not null,
     escalated boolean not null,
     hallucinated boolean,
@@ -95,6 +95,8 @@ create table verdict_rows (
     constraint ck_verdict_rows_sampling_probability check (sampling_probability > 0 and sampling_probability <= 1)
 ) partition by range (event_time);
 create index ix_verdict_rows_escalated on verdict_rows (event_time) where escalated;
+create index ix_verdict_rows_revised on verdict_rows (event_time) where revision > 0;
+create index ix_verdict_rows_unjudged on verdict_rows (event_time) where outcome <> 'v';
 create index ix_verdict_rows_event_time on verdict_rows using brin (event_time) with (pages_per_range = 16);
 comment on table verdict_rows is
     'One row a judged trace. first_* is the local cascade''s word and never changes; the rest is current.'
@@ -265,7 +267,7 @@ select
     case said.hallucinated when true then 'hallucinated' when false then 'faithful' end as label,
     said.probability, said.reason, said.detail,
     case said.first_hallucinated when true then 'hallucinated' when false then 'faithful' end as first_label,
-    said.first_probability, said.revision::integer as revision, said.revised_at, said.reasoning,
+    said.first_probability, said.revision, said.revised_at, said.reasoning,
     coalesce(said.unsupported, '[]') as unsupported, decisions.decided_by, decisions.action,
     decisions.reason as decision_reason, said.inclusion_probability,
     coalesce(said.sampling_probability, 1) as sampling_probability,

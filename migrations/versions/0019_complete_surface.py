@@ -79,9 +79,11 @@ select
     counted.outcome, counted.reason, counted.traces
 from (select hour from rollups group by 1) as hours
 cross join lateral (
-    select {_KEY}, outcome, reason, count(*) as traces
-    from verdicts
-    where event_time >= hours.hour and event_time < hours.hour + interval '1 hour' and outcome <> 'verdict'
+    select
+        {_KEY}, case outcome when 'u' then 'unjudged' else 'pending' end as outcome, reason, count(*) as traces
+    from verdict_rows
+    join segments using (segment_id)
+    where event_time >= hours.hour and event_time < hours.hour + interval '1 hour' and outcome <> 'v'
     group by {_KEY}, outcome, reason
 ) as counted
 """

@@ -131,7 +131,7 @@ verdict_rows = Table(
     moment("revised_at", nullable=True),
     Column("replay_id", BigInteger),
     *[Column(name, Integer, nullable=False) for name in ("segment_id", "decision_id", "topic_id", "partition")],
-    Column("revision", SmallInteger, nullable=False, server_default=text("0")),
+    Column("revision", Integer, nullable=False, server_default=text("0")),
     Column("outcome", Text, nullable=False),
     Column("escalated", Boolean, nullable=False),
     Column("hallucinated", Boolean),
@@ -148,6 +148,8 @@ verdict_rows = Table(
     share("inclusion_probability"),
     CheckConstraint("sampling_probability > 0 and sampling_probability <= 1", name="sampling_probability"),
     Index("ix_verdict_rows_escalated", "event_time", postgresql_where=text("escalated")),
+    Index("ix_verdict_rows_revised", "event_time", postgresql_where=text("revision > 0")),
+    Index("ix_verdict_rows_unjudged", "event_time", postgresql_where=text("outcome <> 'v'")),
     Index(
         "ix_verdict_rows_event_time", "event_time", postgresql_using="brin", postgresql_with={"pages_per_range": "16"}
     ),
