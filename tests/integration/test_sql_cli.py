@@ -266,7 +266,7 @@ def test_saved_queries_answer(run: Run) -> None:
     assert [(one["label"], one["unsupported"], one["nearest"]) for one in said] == [("hallucinated", "At te", "he ")]
     rates = run("sql", "--saved", "rates-by-hour", "--json", "--tenant", "city")[1]
     assert json.loads(rates)["hallucinated"] == 1
-    assert json.loads(run("sql", "--saved", "unjudged-reasons", "--json")[1])["for_example"] == "t-0-1"
+    assert json.loads(run("sql", "--saved", "unjudged-reasons", "--json")[1])["traces"] == 1
     assert run("sql", "--saved", "rates-by-hour", "--param", "service=none")[1].count("\n") == 1
 
 
