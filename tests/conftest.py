@@ -47,6 +47,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         fetch_jars()
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name packed bytes by their length: gzip writes the time into them, and workers must collect the same names."""
+    return f"{argname}-gzip-{len(val)}" if isinstance(val, bytes) and val.startswith(b"\x1f\x8b") else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark each test with the servers that its fixtures start, and skip what the chosen broker cannot do."""
     apache_only = pytest.mark.skip(reason="the embedded broker cannot do what this needs: --kafka=apache runs it")
