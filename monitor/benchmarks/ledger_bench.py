@@ -59,12 +59,16 @@ class Loaded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """How long a query took, in milliseconds at a client that connects for it and reads all rows."""
+    """How long a query took, in milliseconds at a client that connects for it and reads all rows.
+
+    `guide`: a question of the guide, not a saved query.
+    """
 
     name: str
     rows: int
     p50: float
     p95: float
+    guide: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,8 +120,9 @@ class LedgerBench:
         traffic: all that will be sent.
         batch: records in one transaction.
         settings: of the same ledger, for its readers.
-        questions: by name.
-        repeats: of each question.
+        questions: the saved queries by name.
+        guide: more to ask, by name.
+        repeats: of each.
         postgres_cpu: seconds of CPU that Postgres has taken so far.
         tell: of progress.
     """
@@ -130,6 +135,7 @@ class LedgerBench:
         batch: int,
         settings: PostgresSettings,
         questions: Mapping[str, Question],
+        guide: Mapping[str, Question],
         repeats: int,
         postgres_cpu: Callable[[], float],
         tell: Callable[[str], None],
@@ -139,6 +145,7 @@ class LedgerBench:
         self._batch = batch
         self._settings = settings
         self._questions = questions
+        self._guide = guide
         self._repeats = repeats
         self._postgres_cpu = postgres_cpu
         self._tell = tell
@@ -162,7 +169,10 @@ class LedgerBench:
             verdicts=self._taken,
             loaded=loaded,
             sizes=table_sizes(self._engine),
-            asked=tuple(self._ask(name, question) for name, question in self._questions.items()),
+            asked=(
+                *(self._ask(name, question) for name, question in self._questions.items()),
+                *(self._ask(name, question, guide=True) for name, question in self._guide.items()),
+            ),
         )
 
     def drop_a_day(self) -> Dropped:
@@ -211,7 +221,7 @@ class LedgerBench:
             slowest=self._batch * len(tenth) / sum(tenth),
         )
 
-    def _ask(self, name: str, question: Question) -> Asked:
+    def _ask(self, name: str, question: Question, *, guide: bool = False) -> Asked:
         self._tell(f"query: {name}")
         took: list[float] = []
         rows = 0
@@ -221,7 +231,7 @@ class LedgerBench:
                 rows = sum(1 for _ in answer.rows)
             took.append(1000 * (time.perf_counter() - start))
         cuts = statistics.quantiles(took, n=20, method="inclusive")
-        return Asked(name=name, rows=rows, p50=statistics.median(took), p95=cuts[18])
+        return Asked(name=name, rows=rows, p50=statistics.median(took), p95=cuts[18], guide=guide)
 
 
 @contextmanager

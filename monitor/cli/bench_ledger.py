@@ -13,13 +13,13 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from monitor.benchmarks.ledger_bench import Dropped, LedgerBench, Stage, traffic_of
+from monitor.benchmarks.ledger_questions import guide_questions, saved_questions
 from monitor.cli.bench_pipeline import machine
 from monitor.cli.console import plain_table, wide_console
 from monitor.config import PostgresSettings
 from monitor.embedded.costs import cpu_seconds
 from monitor.embedded.postgres import EmbeddedPostgres, embedded_postgres
 from monitor.storage.asking import Question
-from monitor.storage.asking_saved import saved_queries
 from monitor.storage.engine import create_ledger_engine
 from monitor.storage.migrate import upgrade
 
@@ -48,6 +48,10 @@ def bench_ledger(
     days: Annotated[int, typer.Option(min=2, help="Days of event time that all of them are spread over.")] = 10,
     batch: Annotated[int, typer.Option(min=1, max=10_000, help="Judgements in one transaction.")] = 2000,
     repeats: Annotated[int, typer.Option(min=2, help="Times that each query is asked.")] = 20,
+    guide: Annotated[
+        Path | None,
+        typer.Option(help="Ask each question of this guide, too, such as docs/sql.md: queries after lines that end in ?."),
+    ] = None,
     directory: Annotated[
         Path | None, typer.Option(help="Where the scratch database is made; 2.5 GB a million.")
     ] = None,
@@ -62,6 +66,7 @@ def bench_ledger(
     """
     console = Console(stderr=True)
     sizes = sorted(verdicts or [1_000_000])
+    of_guide = {name: Question(sql=sql) for name, sql in guide_questions(guide).items()} if guide else {}
     # A few more than asked for: what is written while a day is dropped.
     traffic = traffic_of(sizes[-1], days=days, more=max(sizes[-1] // 20, 50 * batch))
     with _scratch(directory) as server:
@@ -74,7 +79,8 @@ def bench_ledger(
             traffic,
             batch=batch,
             settings=settings,
-            questions=_questions(),
+            questions=saved_questions(),
+            guide=of_guide,
             repeats=repeats,
             postgres_cpu=lambda: cpu_seconds(server.pid or 0),
             tell=lambda doing: console.print(f"  {doing}", style="dim", highlight=False),
@@ -88,16 +94,6 @@ def bench_ledger(
         typer.echo(json.dumps({**said, "dropped": asdict(dropped)}, indent=2))
         return
     _print(stages, dropped, batch=batch)
-
-
-def _questions() -> dict[str, Question]:
-    """The saved queries that can be asked as they are."""
-    ready = {
-        name: saved
-        for name, saved in saved_queries(None).items()
-        if not any(parameter.required for parameter in saved.parameters)
-    }
-    return {name: Question(sql=saved.sql, parameters=saved.values({})) for name, saved in ready.items()}
 
 
 @contextmanager
@@ -161,8 +157,11 @@ def _print_stage(stage: Stage) -> None:
         if (size.heap + size.indexes) / stage.verdicts >= 1:
             table.add_row(size.name, f"{size.heap / stage.verdicts:.0f}", f"{size.indexes / stage.verdicts:.0f}")
     out.print(table)
-    out.print(f"\n[bold]{stage.verdicts:,} verdicts: queries, ms[/bold]")
-    table = plain_table(["query"], ["rows", "p50", "p95"])
-    for asked in stage.asked:
-        table.add_row(asked.name, f"{asked.rows:,}", f"{asked.p50:.1f}", f"{asked.p95:.1f}")
-    out.print(table)
+    for title, guide in (("saved queries", False), ("questions of the guide", True)):
+        if not (asked := [one for one in stage.asked if one.guide == guide]):
+            continue
+        out.print(f"\n[bold]{stage.verdicts:,} verdicts: {title}, ms[/bold]")
+        table = plain_table(["query"], ["rows", "p50", "p95"])
+        for one in asked:
+            table.add_row(one.name, f"{one.rows:,}", f"{one.p50:.1f}", f"{one.p95:.1f}")
+        out.print(table)
