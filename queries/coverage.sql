@@ -1,10 +1,10 @@
 -- How much of the traffic was judged, and how much of it by the pool?
 -- `judged` is of the traffic that there was, sampled away or not.
--- :hours = 24: how far back
+-- :since = 24h ago: from when on
 select tenant, service, environment, round(sum(estimated_traces)::numeric) as traffic, sum(traces) as taken,
     sum(verdicts) as verdicts, sum(verdicts) / nullif(sum(estimated_traces), 0) as judged,
     sum(pool_judged) as by_pool, sum(pool_judged)::double precision / nullif(sum(verdicts), 0) as pool_share
 from report.rates_per_hour
-where hour >= now() - :hours::double precision * interval '1 hour'
+where hour >= :since::timestamptz
 group by tenant, service, environment
 order by traffic desc, tenant, service;

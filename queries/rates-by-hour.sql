@@ -1,9 +1,9 @@
 -- What share of answers is hallucinated, hour by hour?
 -- As labelled by the current verdicts, not corrected for the judges' errors.
--- :hours = 24: how far back
+-- :since = 24h ago: from when on
 -- :service = : only this service's
 select hour, tenant, service, environment, verdicts, hallucinated, rate
 from report.rates_per_hour
-where hour >= now() - :hours::double precision * interval '1 hour'
+where hour >= :since::timestamptz
     and (:service::text is null or service = :service::text)
 order by hour, tenant, service, environment;

@@ -1,7 +1,7 @@
 -- Why could answers not be judged?
--- :hours = 24: how far back
+-- :since = 24h ago: from when on
 select reason, service, sum(traces)::bigint as traces, max(hour) as newest_hour
-from report.unjudged_per_hour
-where outcome = 'unjudged' and hour >= now() - :hours::double precision * interval '1 hour'
+from report.unjudged(:since, now())
+where outcome = 'unjudged'
 group by reason, service
 order by traces desc, reason, service;

@@ -11,12 +11,13 @@ from typing import Any
 
 from monitor.benchmarks.ledger_load import Traffic
 from monitor.config import PostgresSettings
+from monitor.config.retention import RetentionSettings
 from monitor.domain.errors import InvalidInput
 from monitor.services.collecting import collect_seldom
 from monitor.storage.asking import Question, answering
 from monitor.storage.engine import LedgerEngine
 from monitor.storage.ledger import Ledger
-from monitor.storage.measuring import Size, answer_escalations, table_sizes, vacuum
+from monitor.storage.measuring import Size, answer_escalations, give_feedback, grow_old, table_sizes, vacuum
 from monitor.storage.retention import Keeping, expire
 from monitor.storage.trusted_hours import sum_up_trusted
 from monitor.streaming.consume import Record
@@ -24,6 +25,7 @@ from monitor.wire import decode_assessment
 
 _DIMENSIONS = ("generator_model", "prompt_version")
 _APART = ("payloads",)
+_PAYLOAD_DAYS = RetentionSettings().payload_days
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +156,13 @@ class LedgerBench:
         self._ledger = Ledger(engine, dimensions=_DIMENSIONS)
         collect_seldom()
 
+    def grow_old(self, days: int) -> None:
+        """Before the first stage: make the days that a ledger of this age has before, payloads for 90 of them."""
+        self._tell(f"{days:,} days before")
+        grow_old(
+            self._engine, until=self._traffic.since.date(), verdict_days=days, payload_days=min(days, _PAYLOAD_DAYS)
+        )
+
     def stage(self, verdicts: int) -> Stage:
         """Load until there are so many, then measure.
 
@@ -161,8 +170,9 @@ class LedgerBench:
             LedgerUnavailable: Postgres is away.
         """
         loaded = self._load(verdicts)
-        self._tell("the pool's answers, vacuum")
+        self._tell("the pool's answers, users' feedback, vacuum")
         answer_escalations(self._engine)
+        give_feedback(self._engine)
         sum_up_trusted(self._engine, until=datetime.now(UTC))  # as the drift worker does at its pace
         vacuum(self._engine)
         return Stage(
@@ -176,12 +186,13 @@ class LedgerBench:
         )
 
     def drop_a_day(self) -> Dropped:
-        """Take the oldest day away while batches go on being written."""
+        """Take the oldest day with verdicts away while batches go on being written; the empty ones go before that."""
+        day = self._traffic.since.date()
+        expire(self._engine, _all_after(day - timedelta(days=1)), now=datetime.now(UTC))
         with _writing(self._ledger, self._batches) as writing:
             time.sleep(3)  # so that there is a usual time of a batch
             before = len(writing)
             began = time.monotonic()
-            day = self._traffic.since.date()
             expire(self._engine, _all_after(day), now=datetime.now(UTC))
             seconds = time.monotonic() - began
             during = writing[max(0, before - 1) :]

@@ -46,11 +46,19 @@ def bench_ledger(
         list[int] | None, typer.Option(min=1000, help="Sizes to measure at; name it once for each. 1 million.")
     ] = None,
     days: Annotated[int, typer.Option(min=2, help="Days of event time that all of them are spread over.")] = 10,
+    age: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Days that the ledger has before those, empty: it is as old as one that keeps two years."
+        ),
+    ] = 730,
     batch: Annotated[int, typer.Option(min=1, max=10_000, help="Judgements in one transaction.")] = 2000,
     repeats: Annotated[int, typer.Option(min=2, help="Times that each query is asked.")] = 20,
     guide: Annotated[
         Path | None,
-        typer.Option(help="Ask each question of this guide, too, such as docs/sql.md: queries after lines that end in ?."),
+        typer.Option(
+            help="Ask each question of this guide, too, such as docs/sql.md: queries after lines that end in ?."
+        ),
     ] = None,
     directory: Annotated[
         Path | None, typer.Option(help="Where the scratch database is made; 2.5 GB a million.")
@@ -85,15 +93,22 @@ def bench_ledger(
             postgres_cpu=lambda: cpu_seconds(server.pid or 0),
             tell=lambda doing: console.print(f"  {doing}", style="dim", highlight=False),
         )
+        if age:
+            bench.grow_old(age)
         stages = [bench.stage(size) for size in sizes]
         console.print("  a day is dropped …", style="dim")
         dropped = bench.drop_a_day()
         engine.dispose()
     if as_json:
-        said = {"machine": machine(), "postgres": POSTGRES, "stages": [stage.to_json() for stage in stages]}
+        said = {
+            "machine": machine(),
+            "postgres": POSTGRES,
+            "age_days": age,
+            "stages": [stage.to_json() for stage in stages],
+        }
         typer.echo(json.dumps({**said, "dropped": asdict(dropped)}, indent=2))
         return
-    _print(stages, dropped, batch=batch)
+    _print(stages, dropped, batch=batch, age=age)
 
 
 @contextmanager
@@ -104,12 +119,12 @@ def _scratch(directory: Path | None) -> Iterator[EmbeddedPostgres]:
             yield server
 
 
-def _print(stages: Sequence[Stage], dropped: Dropped, *, batch: int) -> None:
+def _print(stages: Sequence[Stage], dropped: Dropped, *, batch: int, age: int) -> None:
     out = wide_console()
     facts = machine()
     out.print(f"{facts['cores']} cores of {facts['cpu']}, {facts['memory_gib']} GiB, Python {facts['python']}")
     out.print("Postgres: " + ", ".join(f"{name} {value}" for name, value in POSTGRES.items()), highlight=False)
-    out.print(f"\n[bold]Written, {batch:,} a transaction[/bold]")
+    out.print(f"\n[bold]Written, {batch:,} a transaction, into a ledger of {age:,} days before[/bold]")
     table = plain_table(
         ["verdicts"],
         [

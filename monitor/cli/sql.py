@@ -34,7 +34,10 @@ def ask(
     query: Annotated[str | None, typer.Argument(help="The query; - reads it from standard input.")] = None,
     file: Annotated[Path | None, typer.Option(help="Read the query from this file.")] = None,
     saved: Annotated[str | None, typer.Option(help="Run the saved query of this name.")] = None,
-    param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for :NAME in the query.")] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE for :NAME in the query; the value 24h ago is sent as that time."),
+    ] = None,
     only_list: Annotated[bool, typer.Option("--list", help="List the saved queries, with their parameters.")] = False,
     tenant: Annotated[str | None, typer.Option(help="See this tenant's rows only.")] = None,
     timeout: Annotated[str, typer.Option(help="Give up after so long, the sending of rows included.")] = "30s",
@@ -51,7 +54,7 @@ def ask(
 
     groundwatch sql "select service, rate from rates_per_hour order by hour desc limit 5"
 
-    groundwatch sql --saved worst-services --param hours=6 --csv
+    groundwatch sql --saved worst-services --param since="2h ago" --csv
     """
     settings = load_settings().postgres
     if only_list:

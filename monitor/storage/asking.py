@@ -8,6 +8,7 @@ import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from sqlalchemy.exc import ArgumentError
 from monitor.config import PostgresSettings
 from monitor.domain.errors import InvalidInput, LedgerUnavailable
 from monitor.storage.access import READER_ALL_ROLE
-from monitor.storage.asking_saved import bind
+from monitor.storage.asking_saved import bind, timed
 from monitor.storage.engine import ledger_url
 
 _AT_ONCE = 500
@@ -35,7 +36,7 @@ class Question:
         sql: one statement.
         tenant: narrows what is seen to this one; None leaves all that the reader may see.
         timeout_seconds: it is given up after so long, the sending of the rows included.
-        parameters: values for `:name` in it.
+        parameters: values for `:name` in it; `24h ago` is sent as that time.
     """
 
     sql: str
@@ -62,7 +63,7 @@ def answering(settings: PostgresSettings, question: Question) -> Iterator[Answer
     """
     if "\0" in question.sql or any("\ud800" <= one <= "\udfff" for one in question.sql):
         raise InvalidInput("the query holds what is no text: a NUL, or bytes that are not UTF-8")
-    sql, values = bind(question.sql, question.parameters or {})
+    sql, values = bind(question.sql, timed(question.parameters or {}, now=datetime.now(UTC)))
     with _refusals(sql, question), _connected(settings) as connection:
         _restrict(connection, question, become=READER_ALL_ROLE if settings.reader_url is None else None)
         columns = _columns(connection, sql)

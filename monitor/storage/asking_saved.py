@@ -2,16 +2,19 @@
 
     -- What it answers, in a line
     -- More about it, as many lines as it takes.
-    -- :hours = 24: how far back
+    -- :since = 24h ago: from when on
     -- :trace_id: the trace
     select …
 
-A parameter with a value after `=` may be left out; with nothing after it, it is null then.
+A parameter with a value after `=` may be left out; with nothing after it, it is null then. A value such as `24h ago` or
+`1d12h ago` is sent as that time: Postgres plans for the days that a constant leaves, but for all of them where it is to
+compute the time itself, from `now()`.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from monitor.domain.errors import InvalidInput
@@ -23,6 +26,9 @@ _PLACES = re.compile(
     r"\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$|(?<![:\w\]]):([a-z_][a-z0-9_]*)\b",
     re.DOTALL,
 )
+
+_AGO = re.compile(r"((?:[0-9]{1,6}[dhms]){1,4}) ago")
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,3 +125,23 @@ def bind(sql: str, values: Mapping[str, str | None]) -> tuple[str, list[str | No
         return f"${order.index(name) + 1}"
 
     return _PLACES.sub(numbered, sql), [values[name] for name in order]
+
+
+def timed(values: Mapping[str, str | None], *, now: datetime) -> dict[str, str | None]:
+    """The values, with each `24h ago` as the time that it is; `now` is aware.
+
+    Raises:
+        InvalidInput: one lies before all calendars.
+    """
+    return {name: _timed(name, value, now) for name, value in values.items()}
+
+
+def _timed(name: str, value: str | None, now: datetime) -> str | None:
+    match = _AGO.fullmatch(value or "")
+    if match is None:
+        return value
+    parts = re.findall(r"([0-9]+)([dhms])", match.group(1))
+    try:
+        return (now - sum((timedelta(**{_UNITS[unit]: int(count)}) for count, unit in parts), timedelta())).isoformat()
+    except OverflowError:
+        raise InvalidInput(f"{name}: {value!r} is before all calendars") from None

@@ -49,11 +49,12 @@ def fill(engine: Engine) -> None:
     elsewhere = Origin(topic="rag.judgements.v1", partition=0, offset=3)
     ledger.record_strays([replace(dead_letter(8), origin=elsewhere)])
     _be_the_pool(engine)
+    given = HOUR + timedelta(minutes=30)
     FeedbackBook(engine).record(
         [
-            feedback("f-1", trace_id="t-0-0", thumb=Thumb.DOWN, outcome="escalated"),
-            feedback("f-2", trace_id="t-0-3", corrected_answer="At nine."),
-            feedback("f-3", trace_id="nowhere", comment="What?"),
+            feedback("f-1", time=given, trace_id="t-0-0", thumb=Thumb.DOWN, outcome="escalated"),
+            feedback("f-2", time=given, trace_id="t-0-3", corrected_answer="At nine."),
+            feedback("f-3", time=given, trace_id="nowhere", comment="What?"),
         ]
     )
     for actor, trace_id, note in (("ana", "t-0-1", ""), ("bo", "t-0-0", "nine, not ten")):

@@ -242,7 +242,7 @@ def test_there_are_enough_saved_queries_and_each_says_what_it_answers(run: Run) 
     assert code == 0
     assert [one["name"] for one in listed] == SAVED
     assert all(one["title"].endswith("?") for one in listed)
-    assert "--param hours=24   how far back" in run("sql", "--list")[1]
+    assert "--param since=24h ago   from when on" in run("sql", "--list")[1]
 
 
 @pytest.mark.usefixtures("filled")
@@ -274,7 +274,7 @@ def test_a_saved_query_says_what_it_takes(run: Run) -> None:
     assert run("sql", "--saved", "evidence")[2] == "evidence: needs --param trace_id=…"
     assert "it takes trace_id" in run("sql", "--saved", "evidence", "--param", "id=1")[2]
     assert "no saved query" in run("sql", "--saved", "nothing")[2]
-    assert "invalid input syntax" in run("sql", "--saved", "coverage", "--param", "hours=many")[2]
+    assert "invalid input syntax" in run("sql", "--saved", "coverage", "--param", "since=soon")[2]
 
 
 def test_ones_own_saved_queries_are_found_first(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

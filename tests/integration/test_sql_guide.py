@@ -30,7 +30,7 @@ SECTIONS = {
     if part.startswith("`report.")
 }
 QUESTIONS = guide_questions(PATH)
-ARGUMENTS = {"hallucination_rates": "now(), now()", "agreement": "now(), now()"}
+ARGUMENTS = dict.fromkeys(("hallucination_rates", "agreement", "unjudged", "feedback_given"), "now(), now()")
 WITHOUT_TENANT = {"version", "accounting", "accounting_by_partition", "dead_letter_history"}
 WITHOUT_TENANT |= {"replays", "replay_accounting_by_partition"}
 DAY = HOUR.astimezone(UTC).replace(hour=0)
@@ -60,6 +60,16 @@ ANSWERS: dict[str, Any] = {
     "Which reasons grew from yesterday to today?": {
         ("help-desk", "unparseable", 2, 0),
         ("help-desk", "too_long", 1, 0),
+    },
+    "Why could traces not be judged this week?": {
+        ("help-desk", "unparseable", 1, HOUR),
+        ("help-desk", "too_long", 1, HOUR),
+    },
+    "What waits for the pool, and where?": [("help-desk", "pending", 1)],
+    "Which judge version fails most?": {(VERSION, 2)},
+    "What do users say of the answers of the last day?": {
+        ("help-desk", "faithful", "down", 1),
+        ("help-desk", "hallucinated", "down", 1),
     },
     "What share of each hour's traces had no documents to be judged by?": [
         (HOUR, "help-desk", 0, 8, 0.0),
@@ -210,6 +220,20 @@ def test_hours_and_days_add_up_the_minutes(filled: Engine) -> None:
             for period in ("minute", "hour", "day")
         ]
     assert sums == [(9, 3, 5, 10.0)] * 3
+
+
+def test_what_is_asked_for_a_time_is_what_the_views_say(filled: Engine) -> None:
+    window = "now() - interval '1 day', now() + interval '1 hour'"
+    pairs = {
+        f"report.unjudged({window})": "select * from report.unjudged_per_hour",
+        f"report.feedback_given({window})": "select * from report.feedback",
+    }
+    with transaction(filled) as connection:
+        for function, view in pairs.items():
+            found = [
+                set(map(str, connection.exec_driver_sql(f"select * from {name}"))) for name in (function, f"({view})")
+            ]
+            assert found[0] == found[1] != set(), function
 
 
 def test_every_escalation_has_an_end_or_is_open(filled: Engine) -> None:

@@ -35,9 +35,13 @@ SECRET = "RIVAL-SECRET"
 ROLES = ("groundwatch_views", "groundwatch_reader", "groundwatch_reader_all", "groundwatch_writer")
 # What cannot be told apart by tenant: refused to readers of some.
 WHOLE = {"accounting", "accounting_by_partition", "dead_letter_history", "replays", "replay_accounting_by_partition"}
+LAST_DAY = "(now() - interval '1 day', now())"
+ALWAYS = "('2026-01-01Z', now())"
 ARGUMENTS = {
-    "hallucination_rates": "(now() - interval '1 day', now())",
-    "agreement": "(now() - interval '1 day', now())",
+    "hallucination_rates": LAST_DAY,
+    "agreement": LAST_DAY,
+    "unjudged": LAST_DAY,
+    "feedback_given": ALWAYS,
 }
 
 FILL = """
@@ -67,6 +71,7 @@ def filled(engine: Engine, ledger: Ledger) -> Engine:
                     service=service,
                     probability=None if number == 2 else 0.9,
                     seconds_past_noon=an_hour_ago,
+                    otel_trace_id=f"{place}{number}" * 16,
                     answer=f"{service} said no. {number}",
                     question=f"{service}?",
                     tags={"of": service},

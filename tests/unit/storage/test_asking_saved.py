@@ -1,11 +1,12 @@
 """Parameters of queries stand where a value may stand, and nowhere else."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from monitor.domain.errors import InvalidInput
-from monitor.storage.asking_saved import Parameter, bind, read_saved
+from monitor.storage.asking_saved import Parameter, bind, read_saved, timed
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,28 @@ def test_a_file_without_a_head_is_refused_by_name(tmp_path: Path, written: bytes
     file.write_bytes(written)
     with pytest.raises(InvalidInput, match=r"bare\.sql"):
         read_saved(file)
+
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        ("24h ago", "2026-03-01T12:00:00+00:00"),
+        ("1d12h ago", "2026-03-01T00:00:00+00:00"),
+        ("0s ago", "2026-03-02T12:00:00+00:00"),
+        ("24h", "24h"),
+        ("long ago", "long ago"),
+        ("it was 24h ago", "it was 24h ago"),
+        ("2026-03-01", "2026-03-01"),
+        (None, None),
+    ],
+)
+def test_so_long_ago_is_sent_as_that_time(value: str | None, sent: str | None) -> None:
+    assert timed({"since": value}, now=NOW) == {"since": sent}
+
+
+def test_what_is_before_all_calendars_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match="since: '999999d ago'"):
+        timed({"since": "999999d ago"}, now=NOW)
