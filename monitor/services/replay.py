@@ -102,6 +102,10 @@ class ReplaySender:
         while replay.state is ReplayState.SENDING and not self._stop.is_set():
             chunk = next_chunk(self._engine, replay, limit=self._limit, traces_topic=self._topics.traces_topic)
             messages = list(self._messages(replay, chunk))
+            found = self._book.find(replay.replay_id)
+            if found.state is not ReplayState.SENDING:
+                yield found
+                return
             self._deliver(messages)
             advanced = self._book.advance(
                 replay, cursor=chunk.cursor, sent=len(messages), refused=chunk.refused, done=chunk.done

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import Engine, Row, func, insert, select, update
+from sqlalchemy import Engine, Row, func, insert, literal, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from monitor.domain.errors import InvalidInput
 from monitor.domain.trace import hold_utc
@@ -122,26 +123,24 @@ class ReplayBook:
             return [_replay(row) for row in connection.execute(query)]
 
     def advance(self, replay: Replay, *, cursor: list[Any], sent: int, refused: int, done: bool) -> Replay | None:
-        """Move the cursor, once everything before it is acknowledged.
+        """Move the cursor, once everything before it is acknowledged; what is stopped by now stays stopped.
 
         Returns:
-            The replay as it now stands. None, with nothing changed, where it was stopped or someone else has sent on.
+            The replay as it now stands. None, with nothing changed, where someone else has sent on.
         """
-        state = ReplayState.SENT if done else ReplayState.SENDING
         change = (
             update(replays)
             .where(
                 replays.c.replay_id == replay.replay_id,
-                replays.c.state == ReplayState.SENDING,
-                replays.c.cursor.is_not_distinct_from(replay.cursor)
-                if replay.cursor is not None
-                else replays.c.cursor.is_(None),
+                # Also while it is stopped: what was acknowledged is on the topic, and would be sent once more.
+                replays.c.state != ReplayState.SENT,
+                _stands_at(replay.cursor),
             )
             .values(
                 cursor=cursor,
                 sent=replays.c.sent + sent,
                 refused=replays.c.refused + refused,
-                state=state,
+                state=literal(ReplayState.SENT) if done else replays.c.state,
                 updated_at=func.now(),
                 finished_at=func.now() if done else None,
             )
@@ -164,6 +163,13 @@ class ReplayBook:
         with transaction(self._engine) as connection:
             connection.execute(change.values(state=state, updated_at=func.now()))
         return self.find(replay_id)
+
+
+def _stands_at(cursor: list[Any] | None) -> ColumnElement[bool]:
+    if cursor is not None:
+        return replays.c.cursor == cursor
+    # JSON's null is what releases before this one wrote where a replay began anew.
+    return or_(replays.c.cursor.is_(None), func.jsonb_typeof(replays.c.cursor) == "null")
 
 
 def _replay(row: Row[Any]) -> Replay:

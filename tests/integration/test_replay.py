@@ -198,8 +198,29 @@ def test_a_stop_from_elsewhere_ends_the_sender_between_two_chunks(
     assert next(steps).sent == 200
     assert book.turn(replay.replay_id, ReplayState.STOPPED).state is ReplayState.STOPPED
     [last] = list(steps)
-    assert (last.state, last.sent) == (ReplayState.STOPPED, 200)
+    assert (last.state, last.sent, len(taking.taken)) == (ReplayState.STOPPED, 200, 200)
     assert list(made.send(last)) == []
+
+
+def test_what_was_sent_when_the_stop_came_is_counted_and_not_sent_again(
+    engine: Engine, ledger: Ledger, book: ReplayBook, kafka_settings: KafkaSettings
+) -> None:
+    ledger.record([assessment(number) for number in range(300)])
+    replay = book.begin(selection(), judge_version=OTHER, actor="ada")
+
+    class Stopped(Refusing):
+        """Someone stops the replay while its first chunk is on its way."""
+
+        def send(self, *message: Any, **more: Any) -> "Future[Any]":
+            if not self.taken:
+                book.turn(replay.replay_id, ReplayState.STOPPED)
+            return super().send(*message, **more)
+
+    first = send_all(engine, kafka_settings, taking := Stopped(1000), replay)
+    assert (first.state, first.sent, len(taking.taken)) == (ReplayState.STOPPED, 200, 200)
+    again = book.turn(replay.replay_id, ReplayState.SENDING)
+    done = send_all(engine, kafka_settings, rest := Refusing(1000), again)
+    assert (done.state, done.sent, len(rest.taken)) == (ReplayState.SENT, 300, 100)
 
 
 def test_of_two_senders_of_one_replay_one_goes_on(
@@ -223,10 +244,22 @@ def test_a_replay_may_begin_anew(engine: Engine, filled: list[Assessment], book:
     assert book.turn(replay.replay_id, ReplayState.SENDING).state is ReplayState.SENT
     anew = book.turn(replay.replay_id, ReplayState.SENDING, anew=True)
     assert (anew.state, anew.cursor, anew.sent) == (ReplayState.SENDING, None, done.sent)
+    once_more = send_all(engine, KafkaSettings(), Refusing(1000), anew)
+    assert (once_more.state, once_more.sent) == (ReplayState.SENT, 2 * done.sent)
     assert [one.replay_id for one in book.newest()] == [replay.replay_id]
     with pytest.raises(InvalidInput, match="there is no replay 99"):
         book.find(99)
     assert len(filled) == 9
+
+
+def test_one_that_an_earlier_release_began_anew_is_sent_too(
+    engine: Engine, filled: list[Assessment], book: ReplayBook
+) -> None:
+    replay = book.begin(selection(), judge_version=OTHER, actor="ada")
+    with engine.begin() as connection:
+        connection.execute(text("update replays set cursor = 'null'::jsonb"))
+    done = send_all(engine, KafkaSettings(), Refusing(1000), book.find(replay.replay_id))
+    assert (done.state, done.sent) == (ReplayState.SENT, len(filled))
 
 
 def test_dead_letters_go_back_to_the_traces_topic_and_cut_ones_do_not(
