@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from monitor.cli.console import plain_table, printable, wide_console
 from monitor.domain.rate import Rate
@@ -23,13 +24,14 @@ def print_report(report: ReplayReport) -> None:
         f"{counts.pending:,} wait for the pool, {counts.newly_judged:,} only it has judged",
         soft_wrap=True,
         highlight=False,
+        markup=False,
     )
     table = plain_table(
         ["segment", "old version"],
         ["judged by both", "agree", "kappa", "hallucinated before", "now", "to hallucinated", "to faithful", "missing"],
     )
     for one in report.segments:
-        table.add_row(str(one.segment), one.old_version, *_cells(one.comparison))
+        table.add_row(Text(printable(str(one.segment))), Text(printable(one.old_version)), *_cells(one.comparison))
     if len(report.segments) != 1:
         table.add_row("all", "", *_cells(whole))
     console.print(table)

@@ -19,6 +19,7 @@ replays = Table(
     *[counter(name) for name in ("sent", "refused")],
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     moment("finished_at", nullable=True),
+    Column("places", JSONB(none_as_null=True)),
     one_of("state", ("sending", "stopped", "sent"), "state"),
     comment="One row a replay: what is judged anew, by which version, and how far sending has come.",
     postgresql_with=UPDATED_IN_PLACE,
