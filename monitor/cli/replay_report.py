@@ -26,6 +26,16 @@ def print_report(report: ReplayReport) -> None:
         highlight=False,
         markup=False,
     )
+    if (own := report.own) is not None:
+        console.print(
+            f"{own.judged + own.unjudged:,} traces that {report.replay.judge_version} itself could not judge at first: "
+            f"{own.judged:,} it has judged since, {own.unjudged:,} it still could not",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+        if not counts.selected:
+            return
     table = plain_table(
         ["segment", "old version"],
         ["judged by both", "agree", "kappa", "hallucinated before", "now", "to hallucinated", "to faithful", "missing"],
@@ -75,6 +85,7 @@ def report_as_json(report: ReplayReport) -> dict[str, Any]:
     """The report as a JSON value."""
     return {
         "replay": report.replay.as_json(),
+        "own": None if report.own is None else asdict(report.own),
         "whole": _compared_as_json(report.whole),
         "segments": [
             {**asdict(one.segment), "old_version": one.old_version, **_compared_as_json(one.comparison)}

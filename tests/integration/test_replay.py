@@ -22,6 +22,7 @@ from monitor.services.replay import ReplaySender
 from monitor.services.replay_report import report
 from monitor.storage.ledger import Ledger
 from monitor.storage.replays import Chunked, Kind, Replay, ReplayBook, ReplayState, Selection
+from monitor.storage.replays_report import OwnCounts
 from monitor.storage.replays_source import extent, next_chunk
 from monitor.streaming.producer import Delivered, Producer
 from monitor.wire import decode_trace, encode_trace
@@ -404,6 +405,38 @@ def test_the_report_compares_over_the_selection(
     assert report(engine, replay, against="cascade@nobody").whole.agreement is None
     with engine.connect() as connection:
         assert connection.execute(text("select count(*) from verdicts where replay_id is not null")).scalar_one() == 5
+
+
+@pytest.mark.usefixtures("surroundings")
+def test_the_report_counts_what_a_version_could_not_judge_itself(
+    engine: Engine, ledger: Ledger, filled: list[Assessment], book: ReplayBook
+) -> None:
+    replay = book.begin(selection(Kind.UNJUDGED), judge_version=VERSION, actor="ada")
+    other = book.begin(selection(Kind.UNJUDGED, service="library"), judge_version=VERSION, actor="ada")
+    reason = book.begin(selection(Kind.UNJUDGED, reason="timeout"), judge_version=VERSION, actor="ada")
+    parsed = book.begin(selection(Kind.UNJUDGED, reason="unparseable"), judge_version=VERSION, actor="ada")
+    assert report(engine, replay).own == OwnCounts(judged=0, unjudged=3)
+    # Numbers 2 and 8 were answers of the desk, 5 of the library.
+    said = [assessment(number, probability=probability) for number, probability in ((2, 0.9), (5, 0.1), (8, None))]
+    ledger.record(
+        [
+            replace(
+                one,
+                trace=filled[one.origin.offset].trace,
+                origin=replace(one.origin, topic="rag.replays.v1", replay_id=replay.replay_id),
+            )
+            for one in said
+        ]
+    )
+    assert report(engine, replay).own == OwnCounts(judged=2, unjudged=1)
+    assert report(engine, other).own == OwnCounts(judged=1, unjudged=0)
+    assert report(engine, reason).own == OwnCounts()
+    assert report(engine, parsed).own == OwnCounts(judged=2, unjudged=1)
+    assert report(engine, book.begin(selection(), judge_version=OTHER, actor="ada")).own is None
+    run = partial(CliRunner().invoke, app)
+    words = f"3 traces that {VERSION} itself could not judge at first: 2 it has judged since, 1 it still could not"
+    assert words in run(["report", str(replay.replay_id)]).stdout.splitlines()
+    assert json.loads(run(["report", str(replay.replay_id), "--json"]).stdout)["own"] == {"judged": 2, "unjudged": 1}
 
 
 @pytest.mark.usefixtures("surroundings")
