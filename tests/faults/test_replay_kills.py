@@ -26,6 +26,7 @@ from monitor.config import (
 from monitor.embedded.processes import Child
 from monitor.storage.accounting import accounting
 from monitor.storage.recount import recount
+from monitor.streaming.topics import replays_group
 from tests.support.pipeline import DEADLINE, Pipeline
 from tests.support.processes import command, worker
 
@@ -78,6 +79,17 @@ class Replays:
 
     def judged(self) -> int:
         return int(self.rows("select count(*) from verdicts where replay_id is not null")[0][0])
+
+    def behind(self) -> Counter[str]:
+        """Records that each consumer group has to read, as `groundwatch status` says."""
+        program = Path(sys.executable).with_name("groundwatch")
+        told = subprocess.run(
+            [program, "status", "--json"], env=self.environment, capture_output=True, text=True, check=True
+        )
+        lag: Counter[str] = Counter()
+        for topic in json.loads(told.stdout)["topics"]:
+            lag[topic["group"]] += topic["lag"]
+        return lag
 
     def wait_for_none_waiting(self, child: Child, version: str) -> None:
         def done() -> bool:
@@ -180,6 +192,10 @@ def test_each_version_judges_its_own_and_waits_for_no_other(judged: Child, repla
     # Nobody has come for the first five; the others' worker may have committed a moment later than the ledger wrote.
     assert waiting[nobodys] >= 5
     replays.wait_for_none_waiting(right, version)
+    kafka = line.settings.kafka
+    behind = replays.behind()
+    assert behind[replays_group(kafka, nobodys)] >= 5
+    assert replays_group(kafka, version) not in behind
     assert [worker.stop() for worker in (right, other)] == [0, 0]
     # What the version has judged is left out of the next replay, and nothing is sent.
     assert replays.send("start", "--until", "2026-03-01T00:00:10Z", "--service", "desk").wait(deadline_seconds=60) == 0
