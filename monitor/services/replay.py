@@ -123,13 +123,13 @@ class ReplaySender:
             return replay
 
     def _next(self, replay: Replay) -> Replay | None:
-        """Send the next chunk; None, with nothing written, where it was stopped or someone else has sent on."""
+        """Send the next chunk; None, with nothing written, where it was stopped, or someone else has sent on."""
         chunk = next_chunk(self._engine, replay, limit=self._limit, traces_topic=self._topics.traces_topic)
         outgoing = list(self._outgoing(replay, chunk))
         refused = chunk.cut + len(chunk.letters) + len(chunk.traces) - len(outgoing)
         found = self._book.find(replay.replay_id)
-        if found.state is not ReplayState.SENDING:
-            return None
+        if found.state is not ReplayState.SENDING or found.cursor != replay.cursor:
+            return self._overtaken(found)
         delivered, unsendable = deliver(self._producer, outgoing)
         for message, error in unsendable:
             self._say(f"{message.name} cannot be sent, and is left out: {error}")
@@ -141,10 +141,12 @@ class ReplaySender:
             letters=[message.letter for message, _ in delivered if message.letter is not None],
             done=chunk.done,
         )
-        advanced = self._book.advance(replay, chunked)
-        if advanced is None and self._book.find(replay.replay_id).state is ReplayState.SENDING:
-            logger.warning("another process sends this replay", extra={"replay": replay.replay_id})
-        return advanced
+        return self._book.advance(replay, chunked) or self._overtaken(self._book.find(replay.replay_id))
+
+    @staticmethod
+    def _overtaken(found: Replay) -> None:
+        if found.state is ReplayState.SENDING:
+            logger.warning("another process sends this replay", extra={"replay": found.replay_id})
 
     def _outgoing(self, replay: Replay, chunk: Chunk) -> Iterator[Outgoing]:
         for trace in chunk.traces:

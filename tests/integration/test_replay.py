@@ -18,6 +18,7 @@ from monitor.config import KafkaSettings
 from monitor.domain.dead_letter import DeadLetter, DeadLetterReason
 from monitor.domain.errors import InvalidInput, InvalidSettings, LedgerUnavailable, StreamUnavailable
 from monitor.domain.verdict import Assessment
+from monitor.embedded.postgres import EmbeddedPostgres
 from monitor.services.replay import ReplaySender
 from monitor.services.replay_report import report
 from monitor.storage.ledger import Ledger
@@ -204,7 +205,43 @@ def test_the_cursor_waits_for_every_acknowledgement(
     assert first | set(sent(kafka_settings)) == {f"t-0-{number}" for number in range(300)}
 
 
-def test_an_outage_of_kafka_or_of_postgres_is_waited_out(
+def test_a_restart_of_postgres_is_waited_out(
+    engine: Engine,
+    ledger: Ledger,
+    book: ReplayBook,
+    kafka_settings: KafkaSettings,
+    postgres_server: EmbeddedPostgres,
+) -> None:
+    ledger.record([assessment(number) for number in range(300)])
+    replay = book.begin(selection(), judge_version=OTHER, actor="ada")
+    said: list[str] = []
+
+    class Last(Refusing):
+        """Postgres goes away while the first chunk is on its way, and comes back once someone has said so."""
+
+        def send(self, *message: Any, **more: Any) -> "Future[Delivered]":
+            if not self.taken:
+                postgres_server.stop()
+            return super().send(*message, **more)
+
+    def say(words: str) -> None:
+        if not said:
+            postgres_server.start()
+        said.append(words)
+
+    try:
+        done = send_all(engine, kafka_settings, taking := Last(1000), replay, say=say)
+    finally:
+        if not said:
+            postgres_server.start()
+    assert (done.state, done.sent) == (ReplayState.SENT, 300)
+    assert "trying again in 0.5 s" in said[0]
+    # The first chunk was not written, and so it was sent once more.
+    assert len(taking.taken) == 200 + 300
+    assert {decode_trace(value, now=LATER).trace_id for value in taking.taken} == {f"t-0-{n}" for n in range(300)}
+
+
+def test_an_outage_of_kafka_or_a_lost_answer_of_postgres_is_waited_out(
     engine: Engine, ledger: Ledger, book: ReplayBook, kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger.record([assessment(number) for number in range(300)])
