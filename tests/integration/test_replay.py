@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from kafka import KafkaAdminClient
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
@@ -25,6 +26,7 @@ from monitor.storage.ledger import Ledger
 from monitor.storage.replays import Chunked, Kind, Replay, ReplayBook, ReplayState, Selection
 from monitor.storage.replays_report import OwnCounts
 from monitor.storage.replays_source import extent, next_chunk
+from monitor.streaming.connection import connected
 from monitor.streaming.producer import Delivered, Producer
 from monitor.wire import decode_trace, encode_trace
 from tests.examples.assessments import NOON, VERSION, assessment, dead_letter, trace
@@ -387,6 +389,25 @@ def test_what_kafka_refuses_is_named_and_holds_up_nothing(
     assert sent(kafka_settings) == ["t-0-0", "t-0-1", "t-0-3"]
     assert len(said) == 1
     assert said[0].startswith("trace city/t-0-2 cannot be sent, and is left out: ")
+
+
+@pytest.mark.apache_kafka
+def test_what_a_topic_of_little_room_refuses_takes_nothing_with_it(
+    engine: Engine, ledger: Ledger, book: ReplayBook, kafka_settings: KafkaSettings, producer: Producer
+) -> None:
+    small = kafka_settings.model_copy(update={"replays_topic": f"small.{kafka_settings.replays_topic}"})
+    room = {"num_partitions": 1, "replication_factor": 1, "configs": {"max.message.bytes": "40000"}}
+    with connected(KafkaAdminClient, small, "topics", deadline_seconds=30) as admin:
+        admin.create_topics({small.replays_topic: room})
+    ledger.record([assessment(number) for number in range(30)])
+    with engine.begin() as connection:
+        connection.execute(text("update payloads set answer = repeat('x', 60000) where trace_id = 't-0-2'"))
+    said: list[str] = []
+    replay = book.begin(selection(), judge_version=OTHER, actor="ada")
+    done = send_all(engine, small, producer, replay, say=said.append)
+    assert (done.state, done.sent, done.refused) == (ReplayState.SENT, 29, 1)
+    assert sent(small) == sorted(f"t-0-{number}" for number in range(30) if number != 2)
+    assert [words.partition(" cannot")[0] for words in said] == ["trace city/t-0-2"]
 
 
 def test_a_chunk_is_bounded_in_bytes_too(
