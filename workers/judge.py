@@ -26,7 +26,7 @@ def run(settings: Settings, *, replays: bool = False) -> int:
         replays: judge what is sent to be judged anew, in place of live traffic.
 
     Raises:
-        JudgeUnavailable: a judge's model cannot be loaded, or a replay asks for another version.
+        JudgeUnavailable: a judge's model cannot be loaded.
         DeadLetterLimit: too much of the topic cannot be read.
     """
     cascade = load_cascade(settings)
@@ -54,7 +54,7 @@ def run(settings: Settings, *, replays: bool = False) -> int:
     try:
         run_batches(
             kafka,
-            group=replays_group(kafka) if replays else judge_group(kafka),
+            group=replays_group(kafka, cascade.version) if replays else judge_group(kafka),
             topics=[topic],
             handler=work,
             batch_size=settings.judge.batch_size,

@@ -107,6 +107,8 @@ class _Observer:
     def __call__(self, revised: Revised) -> None:
         judgement, local = revised.judgement, revised.escalation.assessment
         self._telemetry.instruments.escalated("given_up" if judgement is None else "done")
+        if local.origin.replay_id is not None:
+            return  # Replays are old: told once more, they would pass for today's traffic. The queue is one for all.
         said = local.judgements
         if judgement is not None:
             spoke = judgement.probability is not None

@@ -1,24 +1,30 @@
 """`groundwatch replay`: judge again what was judged, what could not be judged, and what could not be read."""
 
 import getpass
-import json
-from collections.abc import Iterator, Sequence
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from monitor.cli.console import plain_table, wide_console
+from monitor.cli.console import printable
 from monitor.cli.ledger import ledger
 from monitor.cli.moments import moment
 from monitor.cli.replay_report import print_report, report_as_json
+from monitor.cli.replay_view import replay_line, show_replays
+from monitor.cli.trace import safe_json
 from monitor.config import Settings, load_settings
 from monitor.domain.dead_letter import DeadLetterReason
-from monitor.domain.errors import InvalidInput
+from monitor.domain.errors import InvalidInput, StreamUnavailable
 from monitor.domain.judgement import Unjudgeable
 from monitor.inference.loading import load_cascade
 from monitor.services.replay import ReplaySender
+from monitor.services.replay_count import would_send
 from monitor.services.replay_report import report as make_report
+from monitor.services.replay_waiting import positions
 from monitor.services.stopping import StopOnSignals
 from monitor.storage.engine import LedgerEngine
 from monitor.storage.replays import Kind, Replay, ReplayBook, ReplayState, Selection
@@ -33,7 +39,9 @@ traffic waits for no replay: GROUNDWATCH_CONFIG=new.toml groundwatch-worker judg
 
 2. Send what it shall judge: GROUNDWATCH_CONFIG=new.toml groundwatch replay start --since 7d
 
-3. Compare: groundwatch replay report 1
+3. See how far its judges are: groundwatch replay status
+
+4. Compare: groundwatch replay report 1
 
 Old verdicts stay as they are; a trace has one verdict of each version. No detector watches replayed verdicts."""
 
@@ -44,6 +52,7 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout."
 _Rate = Annotated[float, typer.Option(min=0.1, max=100_000, help="Records a second, at most.")]
 _RATE = 50.0
 _LINES_EVERY = 10
+_VERSION = re.compile(r"cascade@[0-9a-f]{12}")
 
 
 def register(root: typer.Typer) -> None:
@@ -81,13 +90,18 @@ def start(
     ] = None,
     rate: _Rate = _RATE,
     actor: Annotated[str | None, typer.Option(help="By whom; your user name when absent.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what would be sent. Begins no replay, and needs no Kafka.")
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Send a selection to be judged anew, no faster than --rate, until all of it is on its topic.
 
-    What the version has judged already is left out. Ctrl-C, or a kill, stops between two chunks or repeats one:
-    `groundwatch replay resume ID` goes on. Dead letters of which only the first 64 KiB are kept cannot be sent, and are
-    counted as refused.
+    What the version has judged already is left out. Ctrl-C (exit code 130) and SIGTERM (143) stop between two chunks, a
+    kill repeats one: `groundwatch replay resume ID` goes on. While Kafka or Postgres is away, it waits.
+
+    Dead letters are sent once, and only where they can be read by now. Those that still cannot, or of which only the
+    first bytes are kept, are counted as refused, and so is what Kafka does not take.
     """
     now = datetime.now(UTC)
     selection = Selection(
@@ -104,9 +118,20 @@ def start(
     if dead_letters and (tenant or service or environment or judge_version):
         raise InvalidInput("--dead-letters goes without --tenant, --service, --environment and --judge-version")
     settings = load_settings()
-    version = None if dead_letters else judge_version or load_cascade(settings).version
+    version = None if dead_letters else _version(judge_version) or load_cascade(settings).version
     with ledger() as engine:
-        replay = ReplayBook(engine).begin(selection, judge_version=version, actor=actor or getpass.getuser())
+        if dry_run:
+            counted = would_send(
+                engine, selection, judge_version=version, traces_topic=settings.kafka.traces_topic, now=now
+            )
+            by = f" to be judged by {version}" if version else ""
+            refused = f"; {counted.refused:,} would be refused" if counted.refused else ""
+            words = f"{counted.sent:,} records would be sent{by}{refused}"
+            typer.echo(safe_json({"judge_version": version, **asdict(counted)}) if as_json else words)
+            return
+        # Before anything is begun: a replay that nobody can send would wait for somebody to resume it.
+        ensure_topics(settings.kafka)
+        replay = ReplayBook(engine).begin(selection, judge_version=version, actor=actor or _user())
         by = f", to be judged by {version}" if version else ""
         typer.echo(f"replay {replay.replay_id}{by}", err=True)
         _send(engine, settings, replay, rate=rate, as_json=as_json)
@@ -124,11 +149,13 @@ def resume(
     as_json: _Json = False,
 ) -> None:
     """Go on sending a replay where it stopped, was stopped, or was killed."""
+    settings = load_settings()
     with ledger() as engine:
+        ensure_topics(settings.kafka)
         replay = ReplayBook(engine).turn(replay_id, ReplayState.SENDING, anew=again)
         if replay.state is ReplayState.SENT:
             typer.echo("all of it was sent; --again sends what is not judged yet", err=True)
-        _send(engine, load_settings(), replay, rate=rate, as_json=as_json)
+        _send(engine, settings, replay, rate=rate, as_json=as_json)
 
 
 @app.command()
@@ -145,7 +172,12 @@ def status(
     *,
     as_json: _Json = False,
 ) -> None:
-    """List the last replays, or one: who began it, what it selects, and how far sending is."""
+    """List the last replays, or one: who began it, what it selects, how far sending is, and how far its judges are.
+
+    `waiting` is what its judge version has still to read: all that was sent, where no worker of that version runs
+    (`groundwatch-worker judge --replays`, with its settings). One that is `sending` and has not come on for minutes
+    was killed: `groundwatch replay resume ID`.
+    """
     with ledger() as engine:
         book = ReplayBook(engine)
         found = book.newest() if replay_id is None else [book.find(replay_id)]
@@ -171,11 +203,11 @@ def report(
         if replay.selection.kind is Kind.DEAD_LETTERS:
             raise InvalidInput(
                 f"replay {replay_id} sent dead letters, which had no verdict: {replay.sent:,} sent, {replay.refused:,} "
-                "refused because only their first bytes are kept. `groundwatch status` accounts for them"
+                "refused. `groundwatch status` accounts for them"
             )
         made = make_report(engine, replay, against=against)
     if as_json:
-        typer.echo(json.dumps(report_as_json(made), ensure_ascii=False, indent=2))
+        typer.echo(safe_json(report_as_json(made)))
     else:
         print_report(made)
 
@@ -202,58 +234,52 @@ def _kind(*, unjudged: bool, dead_letters: bool, reason: str | None) -> Kind:
     return kind
 
 
+def _version(named: str | None) -> str | None:
+    if named is None or _VERSION.fullmatch(named):
+        return named
+    raise InvalidInput(
+        f"--judge-version: {named!r} is none: cascade@ and twelve hexadecimal digits, as `groundwatch replay version` "
+        "prints it and the worker's log names it"
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user that it knows no name of
+        return f"uid {os.getuid()}"
+
+
+def _say(words: str) -> None:
+    typer.echo(printable(words), err=True)
+
+
 def _send(engine: LedgerEngine, settings: Settings, replay: Replay, *, rate: float, as_json: bool) -> None:
-    about = extent(engine, replay.selection)
-    ensure_topics(settings.kafka)
-    producer = Producer(settings.kafka)
     stopping = StopOnSignals()
-    sender = ReplaySender(engine, producer=producer, topics=settings.kafka, rate=rate, stop=stopping)
+    about = extent(engine, replay.selection)
+    producer = Producer(settings.kafka)
+    sender = ReplaySender(engine, producer=producer, topics=settings.kafka, rate=rate, stop=stopping, say=_say)
+    told = replay.sent
     try:
         for number, now in enumerate(sender.send(replay)):
             replay = now
-            if number % _LINES_EVERY == 0:
+            if number % _LINES_EVERY == 0 and replay.sent > told:
+                told = replay.sent
                 of = f" of about {about:,}" if about is not None else ""
-                typer.echo(f"sent {replay.sent:,}{of}", err=True)
+                _say(f"sent {replay.sent:,}{of}")
     finally:
         producer.close()
-        typer.echo(_where(replay), err=True)
+        _say(replay_line(replay))
     if as_json:
-        typer.echo(json.dumps(replay.as_json(), ensure_ascii=False, indent=2))
-
-
-def _where(replay: Replay) -> str:
-    refused = f"; {replay.refused:,} refused: only their first bytes are kept" if replay.refused else ""
-    if replay.state is ReplayState.SENT:
-        return f"replay {replay.replay_id}: all sent, {replay.sent:,} records{refused}"
-    more = f"`groundwatch replay resume {replay.replay_id}` goes on"
-    return f"replay {replay.replay_id}: {replay.sent:,} records sent{refused}; {more}"
+        typer.echo(safe_json(replay.as_json()))
+    if replay.state is not ReplayState.SENT and stopping.exit_code:
+        raise typer.Exit(stopping.exit_code)
 
 
 def _show(replays: Sequence[Replay], *, as_json: bool, one: bool) -> None:
-    if as_json:
-        values = [replay.as_json() for replay in replays]
-        typer.echo(json.dumps(values[0] if one else values, ensure_ascii=False, indent=2))
-        return
-    table = plain_table(["replay", "state", "judge version", "by", "began", "what"], ["sent", "refused"])
-    for replay in replays:
-        table.add_row(
-            str(replay.replay_id),
-            replay.state,
-            replay.judge_version or "-",
-            replay.actor,
-            f"{replay.created_at:%Y-%m-%d %H:%M}",
-            ", ".join(_words(replay.selection)),
-            f"{replay.sent:,}",
-            f"{replay.refused:,}",
-        )
-    wide_console().print(table)
-
-
-def _words(selection: Selection) -> Iterator[str]:
-    yield selection.kind.value.replace("_", " ")
-    for name in ("reason", "tenant", "service", "environment"):
-        if value := getattr(selection, name):
-            yield f"{name} {value}"
-    if selection.since:
-        yield f"from {selection.since:%Y-%m-%d %H:%M}"
-    yield f"to {selection.until:%Y-%m-%d %H:%M}"
+    try:
+        stands = positions(load_settings().kafka, replays)
+    except StreamUnavailable as error:
+        stands = None
+        _say(f"how many wait for their judges is not known: {error}")
+    show_replays(replays, stands, as_json=as_json, one=one)

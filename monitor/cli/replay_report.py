@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from monitor.cli.console import plain_table, printable, wide_console
 from monitor.domain.rate import Rate
@@ -23,13 +24,24 @@ def print_report(report: ReplayReport) -> None:
         f"{counts.pending:,} wait for the pool, {counts.newly_judged:,} only it has judged",
         soft_wrap=True,
         highlight=False,
+        markup=False,
     )
+    if (own := report.own) is not None:
+        console.print(
+            f"{own.judged + own.unjudged:,} traces that {report.replay.judge_version} itself could not judge at first: "
+            f"{own.judged:,} it has judged since, {own.unjudged:,} it still could not",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+        if not counts.selected:
+            return
     table = plain_table(
         ["segment", "old version"],
         ["judged by both", "agree", "kappa", "hallucinated before", "now", "to hallucinated", "to faithful", "missing"],
     )
     for one in report.segments:
-        table.add_row(str(one.segment), one.old_version, *_cells(one.comparison))
+        table.add_row(Text(printable(str(one.segment))), Text(printable(one.old_version)), *_cells(one.comparison))
     if len(report.segments) != 1:
         table.add_row("all", "", *_cells(whole))
     console.print(table)
@@ -73,6 +85,7 @@ def report_as_json(report: ReplayReport) -> dict[str, Any]:
     """The report as a JSON value."""
     return {
         "replay": report.replay.as_json(),
+        "own": None if report.own is None else asdict(report.own),
         "whole": _compared_as_json(report.whole),
         "segments": [
             {**asdict(one.segment), "old_version": one.old_version, **_compared_as_json(one.comparison)}

@@ -13,9 +13,11 @@ from monitor.cli.console import plain_table, wide_console
 from monitor.cli.live import alert_line, rate_cell, sparkline
 from monitor.config import Settings, load_settings
 from monitor.domain.errors import LedgerUnavailable, StreamUnavailable
+from monitor.services.replay_waiting import lags, positions
 from monitor.storage.engine import create_ledger_engine
 from monitor.storage.judges import JudgeSeen, read_judges
 from monitor.storage.progress import Progress, read_progress
+from monitor.storage.replays import Replay, ReplayBook
 from monitor.streaming.lag import PartitionLag, group_lag
 from monitor.streaming.topics import judge_group, ledger_group
 
@@ -38,8 +40,8 @@ def status(
     Exits with 1 when one of them does not answer.
     """
     settings = load_settings()
-    lag, lag_error = _lag(settings)
-    progress, judges, ledger_error = _ledger(settings, hours)
+    progress, judges, replays, ledger_error = _ledger(settings, hours)
+    lag, lag_error = _lag(settings, replays)
     if as_json:
         typer.echo(json.dumps(_as_json(lag, progress, judges, [lag_error, ledger_error]), indent=2, default=str))
     else:
@@ -48,27 +50,31 @@ def status(
         raise typer.Exit(_FAILED)
 
 
-def _lag(settings: Settings) -> tuple[list[tuple[str, PartitionLag]], str | None]:
+def _lag(settings: Settings, replays: Sequence[Replay]) -> tuple[list[tuple[str, PartitionLag]], str | None]:
     kafka = settings.kafka
     readers = {
         judge_group(kafka): [kafka.traces_topic],
         ledger_group(kafka): [kafka.judgements_topic, kafka.dead_letters_topic, kafka.feedback_topic],
     }
     try:
-        return [
+        found = [
             (group, partition) for group, topics in readers.items() for partition in group_lag(kafka, group, topics)
-        ], None
+        ]
+        # Of replays only those that wait for their judges: which these are, the ledger knows.
+        return [*found, *lags(positions(kafka, replays), replays)], None
     except StreamUnavailable as error:
         return [], f"Kafka at {settings.kafka.bootstrap_servers}: {error}"
 
 
-def _ledger(settings: Settings, hours: float) -> tuple[Progress | None, Sequence[JudgeSeen], str | None]:
+def _ledger(
+    settings: Settings, hours: float
+) -> tuple[Progress | None, Sequence[JudgeSeen], Sequence[Replay], str | None]:
     engine = create_ledger_engine(settings.postgres, application_name="groundwatch-status", pool_size=1)
     try:
         since = datetime.now(UTC) - timedelta(hours=hours)
-        return read_progress(engine, since=since), read_judges(engine), None
+        return read_progress(engine, since=since), read_judges(engine), ReplayBook(engine).newest(), None
     except LedgerUnavailable as error:
-        return None, (), f"Postgres: {error}"
+        return None, (), (), f"Postgres: {error}"
     finally:
         engine.dispose()
 

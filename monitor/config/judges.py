@@ -157,6 +157,8 @@ class PolicySettings(Section):
     """Above this probability a judge is sure that it is hallucinated."""
     escalate: Literal["auto", "always", "never"] = "auto"
     """Whether traces go to the pool: auto where `pool.url` is set; always where the pool worker runs elsewhere."""
+    escalate_replays: bool = False
+    """Whether a replay's traces go to the pool, after live ones, from the same budgets; part of the judge version."""
     escalate_unsure_share: Share = 0.1
     """Share of the unsure traces that goes to the pool, chosen by a hash of the trace id."""
     audit_share: Share = 0.02

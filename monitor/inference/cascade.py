@@ -216,6 +216,7 @@ class Cascade:
                 probability=probability,
                 failure=case.bar,
                 prospect=self._prospect(unaudited, Tier.POOL, probability),
+                replayed=case.origin.replay_id is not None,
             ),
             judged_at=self._clock(),
         )

@@ -130,6 +130,7 @@ def load_policy(settings: Settings) -> Policy:
         pool_call=wanted.cost_of_pool_call,
         edge_price=wanted.edge_price,
         pool_price=wanted.pool_price,
+        escalates_replays=wanted.escalate_replays,
     )
 
 

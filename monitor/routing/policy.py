@@ -28,6 +28,8 @@ UNJUDGED_PRIORITY = 50
 """Then traces that have no verdict at all."""
 UNSURE_PRIORITY = 100
 """Then unsure verdicts, those nearest the threshold or worth most first: up to 100 more for the others."""
+REPLAYED_PRIORITY = 1000
+"""More for each of these where a trace is judged anew: it goes to the pool when no live trace waits."""
 
 _AUDIT_SALT = "audit"
 _ESCALATE_SALT = "escalate"
@@ -73,6 +75,7 @@ class Policy:
         edge_call, pool_call: what a call costs, in the currency of `costs`.
         edge_price, pool_price: what it must be worth on top of its cost, so that a budget is kept.
         salt: changes every choice at once.
+        escalates_replays: whether traces that are judged anew go to the pool, too.
     """
 
     threshold: float = 0.5
@@ -90,11 +93,14 @@ class Policy:
     edge_price: float = 0.0
     pool_price: float = 0.0
     salt: str = "groundwatch"
+    escalates_replays: bool = False
 
     @property
     def digest(self) -> str:
         """SHA-256, in hex, of every attribute: part of the cascade's version."""
-        parts = (f"{field.name}={getattr(self, field.name)!s}" for field in fields(self))
+        # As if it were not there where it is not asked for: a version is then the same, live and in a replay.
+        told = (field for field in fields(self) if field.name != "escalates_replays" or self.escalates_replays)
+        parts = (f"{field.name}={getattr(self, field.name)!s}" for field in told)
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
     def label(self, probability: float) -> Label:
@@ -159,6 +165,7 @@ class Policy:
         probability: float | None,
         failure: CouldNotJudge | None = None,
         prospect: Prospect | None = None,
+        replayed: bool = False,
     ) -> Decision:
         """Whether a trace goes to the pool.
 
@@ -170,6 +177,7 @@ class Policy:
             failure: why there is no probability, when there is none.
             prospect: what would remain wrong if the pool were asked, from the same judgements as `probability`;
                 None where no fit tells.
+            replayed: whether it is judged anew.
 
         Returns:
             The decision. Its inclusion probability is `audit_share` for a trace that is sure or not worth the call,
@@ -180,13 +188,14 @@ class Policy:
             return Decision(action=Action.ACCEPT, reason="unjudgeable", inclusion_probability=0.0)
         value = self.value(probability, prospect)
         reason, share = self._reason(probability, value)
-        if not self.escalates:
+        if not (self.escalates and (self.escalates_replays or not replayed)):
             return Decision(action=Action.ACCEPT, reason=reason, inclusion_probability=0.0)
         inclusion = self.audit_share + (1.0 - self.audit_share) * share
+        later = REPLAYED_PRIORITY if replayed else 0
         if self.is_audited(trace):
-            return self._escalate("audit", inclusion, AUDIT_PRIORITY)
+            return self._escalate("audit", inclusion, AUDIT_PRIORITY + later)
         if self._chosen(trace, _ESCALATE_SALT, share):
-            return self._escalate(reason, inclusion, self._priority(probability, value))
+            return self._escalate(reason, inclusion, self._priority(probability, value) + later)
         return Decision(action=Action.ACCEPT, reason=reason, inclusion_probability=inclusion)
 
     def _reason(self, probability: float | None, value: float | None) -> tuple[str, float]:

@@ -22,7 +22,7 @@ from monitor.domain.verdict import Assessment
 from monitor.services.chunks import chunks
 from monitor.services.dead_letters import DeadLetterCap
 from monitor.services.fitting import encode_fitting
-from monitor.services.replay_headers import replay_of
+from monitor.services.replay_headers import replay_of, wanted_version
 from monitor.streaming.consume import Record
 from monitor.wire import (
     MAX_DEAD_LETTER_BYTES,
@@ -107,7 +107,8 @@ class JudgeService:
         cap: stops the worker when too much is wrong.
         clock: the time now, aware; it bounds event times and dates dead letters.
         observe: told of each chunk of a batch once its messages are durable.
-        version: the cascade's, where records are replays: those for another version are left where they are.
+        version: the cascade's, where records are replays: those for another version are passed over, for a worker of
+            that version reads the topic too, in a consumer group of its own.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class JudgeService:
         self._observe = observe
         self._version = version
         self._begun: _Begun | None = None
+        self._others: set[str] = set()
 
     def work(self, records: Sequence[Record]) -> None:
         """Judge the records and return once each has a durable judgement or dead letter. Blocks.
@@ -138,7 +140,6 @@ class JudgeService:
         Raises:
             StreamUnavailable: not all are durable; call again with the same records, which are not judged anew.
             DeadLetterLimit: too much is wrong; nothing was sent of the chunk that went over the limit.
-            JudgeUnavailable: a replay asks for another version; nothing was sent of its chunk.
         """
         positions = tuple((record.topic, record.partition, record.offset) for record in records)
         if self._begun is None or self._begun.positions != positions:
@@ -157,15 +158,26 @@ class JudgeService:
         begun.chunks_done += 1
 
     def _prepare(self, records: Sequence[Record]) -> _Prepared:
-        decoded = [self._decode(record) for record in records]
+        decoded = [self._decode(record) for record in records if self._is_ours(record)]
         letters = tuple(item for item in decoded if isinstance(item, DeadLetter))
         self._cap.admit(isinstance(item, DeadLetter) for item in decoded)
-        assessments = tuple(self._cascade.assess([item for item in decoded if not isinstance(item, DeadLetter)]))
+        alive = [item for item in decoded if not isinstance(item, DeadLetter)]
+        assessments = tuple(self._cascade.assess(alive)) if alive else ()
         messages = (*map(self._said, assessments), *map(self._dead_letter_message, letters))
         for letter in letters:
             logger.warning("dead letter", extra={"origin": str(letter.origin), "reason": letter.reason.value})
         worked = Worked(assessments=assessments, dead_letters=letters, behind=_behind(records))
         return _Prepared(messages=messages, worked=worked)
+
+    def _is_ours(self, record: Record) -> bool:
+        """Whether this worker is to judge it; no word is said of what is another's, which would count it twice."""
+        wanted = wanted_version(record) if self._version else None
+        if wanted is None or wanted == self._version:
+            return True
+        if wanted not in self._others:
+            self._others.add(wanted)
+            logger.info("passing over what another version is to judge", extra={"ours": self._version, "other": wanted})
+        return False
 
     def _decode(self, record: Record) -> tuple[Trace, Origin] | DeadLetter:
         origin = Origin(
@@ -174,7 +186,7 @@ class JudgeService:
             offset=record.offset,
             high_watermark=record.high_watermark,
             topic_id=self._topic_id,
-            replay_id=replay_of(record, self._version) if self._version else None,
+            replay_id=replay_of(record) if self._version else None,
         )
         try:
             return decode_trace(record.value, now=self._clock()), origin

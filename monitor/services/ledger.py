@@ -23,7 +23,7 @@ from monitor.services.feedback import FeedbackService
 from monitor.storage.feedback import FeedbackReport
 from monitor.storage.ledger import Ledger, RecordReport
 from monitor.streaming.consume import Record
-from monitor.wire import decode_assessment, decode_dead_letter
+from monitor.wire import MAX_DEAD_LETTER_BYTES, decode_assessment, decode_dead_letter, encode_trace
 
 logger = logging.getLogger(__name__)
 
@@ -134,8 +134,12 @@ class LedgerService:
     def _bury(self, read: _Read, problem: str) -> tuple[list[RecordReport], list[DeadLetter]]:
         # Under the trace's own origin: so the trace is accounted for.
         letter = self._dead(read.record, read.message.origin, DeadLetterReason.INVALID, f"not storable: {problem}")
+        # And with what lay there, not with what a judge made of it: it may be sent again.
+        lay = read.message.raw if isinstance(read.message, DeadLetter) else encode_trace(read.message.trace)
+        whole = read.message.raw_bytes if isinstance(read.message, DeadLetter) else len(lay)
+        ours = replace(letter, raw=lay[:MAX_DEAD_LETTER_BYTES], raw_bytes=whole)
         try:
-            return [self._ledger.record([], [letter])], [letter]
+            return [self._ledger.record([], [ours])], [ours]
         except InvalidMessage:
             # The origin itself cannot be stored: under the record's own place then, without a receipt.
             stray = replace(letter, origin=place(read.record))

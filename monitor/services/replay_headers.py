@@ -5,7 +5,6 @@ The value is a trace as on the traces topic. Headers, because the trace is what 
 
 from collections.abc import Mapping
 
-from monitor.domain.errors import JudgeUnavailable
 from monitor.streaming.consume import Record
 
 _REPLAY = "groundwatch-replay"
@@ -21,18 +20,12 @@ def headers(replay_id: int, judge_version: str) -> Mapping[str, bytes]:
     return {_REPLAY: str(replay_id).encode(), _VERSION: judge_version.encode()}
 
 
-def replay_of(record: Record, version: str) -> int:
-    """The id of the replay that sent the record.
+def wanted_version(record: Record) -> str | None:
+    """The judge version that is to judge the record; None where it names none, and whoever reads it may."""
+    return record.headers.get(_VERSION, b"").decode(errors="replace") or None
 
-    Raises:
-        JudgeUnavailable: it is to be judged by another version than this one.
-    """
-    wanted = record.headers.get(_VERSION, b"").decode(errors="replace")
+
+def replay_of(record: Record) -> int:
+    """The id of the replay that sent the record."""
     named = record.headers.get(_REPLAY, b"")
-    replay_id = int(named) if named.isdigit() and len(named) <= _MOST_DIGITS else NO_REPLAY
-    if wanted and wanted != version:
-        raise JudgeUnavailable(
-            f"replay {replay_id} is to be judged by {wanted}, and these settings make {version}. Nothing was judged by "
-            "the wrong one: start `groundwatch-worker judge --replays` with the settings that the replay was made for"
-        )
-    return replay_id
+    return int(named) if named.isdigit() and len(named) <= _MOST_DIGITS else NO_REPLAY

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from monitor.domain.rate import Rate, wilson
 from monitor.domain.trace import Segment
 from monitor.storage.engine import LedgerEngine
-from monitor.storage.replays import Replay
-from monitor.storage.replays_report import Changed, PairCounts, compared_days
+from monitor.storage.replays import Kind, Replay
+from monitor.storage.replays_report import Changed, OwnCounts, PairCounts, compared_days, own_days
 
 _CLEAREST = 10
 _CHARACTERS = 200
@@ -66,9 +66,14 @@ class SegmentComparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplayReport:
-    """The whole of it."""
+    """The whole of it.
+
+    Attributes:
+        own: of a replay of what could not be judged, what the new version itself could not; None of any other.
+    """
 
     replay: Replay
+    own: OwnCounts | None
     whole: Comparison
     segments: tuple[SegmentComparison, ...]
     clearest: tuple[Changed, ...]
@@ -88,8 +93,10 @@ def report(engine: LedgerEngine, replay: Replay, *, against: str | None = None) 
         for one in counted:
             by_segment[one.segment, one.old_version] += one.counts
         clearest = heapq.nlargest(_CLEAREST, [*clearest, *changed], key=lambda one: one.by)
+    unjudged = replay.selection.kind is Kind.UNJUDGED
     return ReplayReport(
         replay=replay,
+        own=sum(own_days(engine, replay), OwnCounts()) if unjudged else None,
         whole=Comparison(counts=sum(by_segment.values(), PairCounts())),
         segments=tuple(
             SegmentComparison(segment=segment, old_version=old, comparison=Comparison(counts=counts))

@@ -27,8 +27,14 @@ class StopOnSignals:
 
     def __init__(self) -> None:
         self._told = False
+        self._signal = 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._hear)
+
+    @property
+    def exit_code(self) -> int:
+        """What a process that was told to stop ends with, as shells say it: 128 and the signal; 0 where none came."""
+        return 128 + self._signal if self._told else 0
 
     def is_set(self) -> bool:
         """Whether a signal has come."""
@@ -41,7 +47,8 @@ class StopOnSignals:
             time.sleep(min(left, _GLANCE_SECONDS))
         return self._told
 
-    def _hear(self, *_: Any) -> None:
+    def _hear(self, number: int, _: Any) -> None:
+        self._signal = number
         self._told = True
 
 

@@ -44,6 +44,25 @@ group by 1, 2, 3, 4
 order by 1, 2, 3, 4
 """
 
+# What the version itself could not judge is judged anew into the same row: it compares with nothing, and is counted.
+# Why it could not, once it has, only the row's judgements tell.
+_OWN = """
+select
+    count(*) filter (where own.outcome = 'verdict') as judged,
+    count(*) filter (where own.outcome = 'unjudged') as unjudged
+from verdicts as own
+where own.event_time >= :since and own.event_time < :until and own.evaluator = :evaluator
+    and own.judge_version = :judge_version and own.replay_id is null and own.first_label is null
+    and (cast(:tenant as text) is null or own.tenant = :tenant)
+    and (cast(:service as text) is null or own.service = :service)
+    and (cast(:environment as text) is null or own.environment = :environment)
+    and (cast(:reason as text) is null or own.reason = :reason or (own.outcome = 'verdict' and exists (
+        select from judgements as said
+        where said.tenant = own.tenant and said.trace_id = own.trace_id and said.event_time = own.event_time
+            and said.evaluator = own.evaluator and said.judge_version = own.judge_version and said.reason = :reason
+    )))
+"""
+
 _CHANGED = f"""
 select
     changed.*, left(traces.question, :characters) as question, left(traces.answer, :characters) as answer
@@ -87,6 +106,22 @@ class PairCounts:
     def __add__(self, other: "PairCounts") -> "PairCounts":
         names = PairCounts.__dataclass_fields__
         return PairCounts(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnCounts:
+    """Traces that the new version itself could not judge at first, live.
+
+    Attributes:
+        judged: that it has judged by now, in a replay or by the pool.
+        unjudged: that it still has not.
+    """
+
+    judged: int = 0
+    unjudged: int = 0
+
+    def __add__(self, other: "OwnCounts") -> "OwnCounts":
+        return OwnCounts(judged=self.judged + other.judged, unjudged=self.unjudged + other.unjudged)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,6 +170,18 @@ def compared_days(
     """
     for span in days(engine, since=replay.selection.since, until=replay.selection.until):
         yield _day(engine, _parameters(replay, span, against=against), most=most, characters=characters)
+
+
+def own_days(engine: Engine, replay: Replay) -> Iterator[OwnCounts]:
+    """For each day of the selection of a replay of what could not be judged: its version's own such traces.
+
+    Raises:
+        LedgerUnavailable: Postgres is away or not migrated.
+    """
+    for span in days(engine, since=replay.selection.since, until=replay.selection.until):
+        with snapshot(engine) as connection:
+            row = connection.execute(text(_OWN), _parameters(replay, span, against=None)).one()
+        yield OwnCounts(**row._asdict())
 
 
 def _parameters(replay: Replay, span: Span, *, against: str | None) -> dict[str, Any]:

@@ -60,6 +60,20 @@ def group_lag(
     ]
 
 
+def committed_offsets(
+    settings: KafkaSettings, groups: Mapping[str, Sequence[tuple[str, int]]], *, timeout_seconds: float = 15.0
+) -> Mapping[str, Mapping[tuple[str, int], int]]:
+    """What each group will read next of its `(topic, partition)` places; nothing before its first commit of one.
+
+    Raises:
+        StreamUnavailable: Kafka cannot be reached, or did not answer in time.
+    """
+    about = f"offsets of groups {', '.join(groups)}"
+    with connected(KafkaAdminClient, settings, about, deadline_seconds=timeout_seconds) as admin:
+        deadline = time.monotonic() + timeout_seconds
+        return {group: _committed(admin, group, places, deadline=deadline) for group, places in groups.items()}
+
+
 def _committed(
     admin: KafkaAdminClient, group: str, places: Sequence[tuple[str, int]], *, deadline: float
 ) -> dict[tuple[str, int], int]:

@@ -39,9 +39,9 @@ def judge_group(settings: KafkaSettings) -> str:
     return f"groundwatch-judge.{settings.traces_topic}"
 
 
-def replays_group(settings: KafkaSettings) -> str:
-    """The consumer group of the judge workers that judge replays: live traffic never waits behind one."""
-    return f"groundwatch-judge.{settings.replays_topic}"
+def replays_group(settings: KafkaSettings, judge_version: str) -> str:
+    """The consumer group of the workers that judge replays by one version: none waits behind another's."""
+    return f"groundwatch-judge.{settings.replays_topic}.{judge_version.replace('@', '-')}"
 
 
 def ledger_group(settings: KafkaSettings) -> str:

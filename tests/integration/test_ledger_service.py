@@ -19,7 +19,7 @@ from monitor.storage.ledger import Ledger
 from monitor.storage.recount import recount
 from monitor.storage.tables import dead_letters
 from monitor.streaming.consume import Record
-from monitor.wire import encode_assessment, encode_dead_letter
+from monitor.wire import encode_assessment, encode_dead_letter, encode_trace
 from tests.examples.assessments import NOON, TOPIC, assessment, dead_letter, verdict
 
 JUDGEMENTS, DEAD = "rag.judgements.v1", "rag.dead-letters.v1"
@@ -116,7 +116,9 @@ def test_what_postgres_refuses_is_buried_alone(
         row = connection.execute(select(dead_letters).where(dead_letters.c.offset == 2)).one()
     assert (row.topic, row.reason) == (TOPIC, "invalid")
     assert row.detail.startswith("not storable: ")
-    assert row.raw == encode_assessment(UNSTORABLE)
+    # What lay on the traces topic, so that it can be sent there again; not what a judge made of it.
+    lay = encode_trace(UNSTORABLE.trace)
+    assert (row.raw, row.raw_bytes) == (lay, len(lay))
     service.work(records(UNSTORABLE))
     assert accounting(engine) == found
     assert recount(engine) == []

@@ -264,6 +264,7 @@ dead_letters = Table(
     Column("raw", LargeBinary, nullable=False),
     Column("raw_bytes", BigInteger, nullable=False),
     moment("dead_at"),
+    Column("replayed_by", BigInteger),
     comment="Records that could not be taken in, by the place where they lay; raw may be cut, raw_bytes is not.",
 )
 

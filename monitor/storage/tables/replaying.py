@@ -14,10 +14,12 @@ replays = Table(
     Column("selection", JSONB, nullable=False),
     Column("judge_version", Text),
     Column("state", Text, nullable=False, server_default=text("'sending'")),
-    Column("cursor", JSONB),
+    # Without a cursor it begins at the beginning: that is SQL's null, not JSON's.
+    Column("cursor", JSONB(none_as_null=True)),
     *[counter(name) for name in ("sent", "refused")],
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     moment("finished_at", nullable=True),
+    Column("places", JSONB(none_as_null=True)),
     one_of("state", ("sending", "stopped", "sent"), "state"),
     comment="One row a replay: what is judged anew, by which version, and how far sending has come.",
     postgresql_with=UPDATED_IN_PLACE,

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from monitor.cli.main import app
 from monitor.cli.moments import moment
+from monitor.cli.replay import _user
 from monitor.domain.errors import InvalidInput
 from workers.main import main
 
@@ -43,6 +44,10 @@ def test_what_is_no_time_is_named(written: str) -> None:
         (["--dead-letters", "--reason", "timeout"], "'timeout' is none of not_json, "),
         (["--dead-letters", "--tenant", "city"], "--dead-letters goes without"),
         (["--since", "2026-03-02", "--until", "2026-03-01"], "nothing to replay"),
+        (["--judge-version", "cascade@12"], "--judge-version: 'cascade@12' is none"),
+        (["--judge-version", "cascade@0123456789AB"], "twelve hexadecimal digits"),
+        (["--judge-version", "cascade@0123456789ab\n"], "twelve hexadecimal digits"),
+        (["--judge-version", ""], "twelve hexadecimal digits"),
     ],
 )
 def test_selections_that_make_no_sense_are_refused_before_anything_is_begun(arguments: list[str], problem: str) -> None:
@@ -56,6 +61,14 @@ def test_selections_that_make_no_sense_are_refused_before_anything_is_begun(argu
 def test_every_replay_command_explains_itself(command: str) -> None:
     done = run.invoke(app, ["replay", command, "--help"])
     assert done.exit_code == 0
+
+
+def test_a_user_without_a_name_is_named_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    # As in a container that runs as a user its password file does not know.
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000)
+    assert _user() == "uid 4000000"
 
 
 def test_only_judges_work_on_replays(capsys: pytest.CaptureFixture[Any]) -> None:

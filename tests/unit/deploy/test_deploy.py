@@ -56,7 +56,8 @@ def test_compose_is_what_the_compose_specification_says(file: str) -> None:
 def test_every_worker_and_the_sidecar_and_the_migrations_are_run() -> None:
     commands = {tuple(SERVICES[name].get("entrypoint", ["groundwatch"]) + SERVICES[name]["command"]) for name in OURS}
     workers = {("groundwatch-worker", name) for name in WORKERS}
-    assert commands == workers | {("groundwatch", "sidecar"), ("groundwatch", "migrate")}
+    more = {("groundwatch", "sidecar"), ("groundwatch", "migrate"), ("groundwatch-worker", "judge", "--replays")}
+    assert commands == workers | more
 
 
 def environments() -> Iterator[tuple[str, str, Any]]:
@@ -68,7 +69,8 @@ def environments() -> Iterator[tuple[str, str, Any]]:
 
 def test_every_variable_of_ours_is_a_setting() -> None:
     for service, variable, _ in environments():
-        if variable.startswith("GROUNDWATCH_"):
+        # A file of settings is named by a variable that is none itself.
+        if variable.startswith("GROUNDWATCH_") and variable != "GROUNDWATCH_CONFIG":
             section, _, field = variable.removeprefix("GROUNDWATCH_").lower().partition("__")
             assert section in Settings.model_fields, f"{service}: {variable}"
             assert field in Settings.model_fields[section].annotation.model_fields, f"{service}: {variable}"
@@ -119,7 +121,22 @@ def test_what_is_waited_for_is_there_and_can_be_waited_for() -> None:
                 assert how["condition"] == "service_completed_successfully"
                 assert SERVICES[other]["restart"] == "no"
     assert "depends_on" not in SERVICES["sidecar"]  # it takes traces while Kafka is away
-    assert set(SERVICES["judge"]["depends_on"]) == {"kafka"}  # an edge site has no database
+    for judge in ("judge", "replays"):
+        assert set(SERVICES[judge]["depends_on"]) == {"kafka"}  # an edge site has no database
+
+
+def test_the_judges_of_replays_are_described_in_a_file_of_their_own() -> None:
+    service = SERVICES["replays"]
+    assert service["profiles"] == ["replays"]
+    # Variables win over the file: what they set here, the file could not.
+    given = {name for name in service["environment"] if name.startswith("GROUNDWATCH_")}
+    assert given == {
+        "GROUNDWATCH_CONFIG",
+        "GROUNDWATCH_KAFKA__BOOTSTRAP_SERVERS",
+        "GROUNDWATCH_TELEMETRY__OTLP_ENDPOINT",
+    }
+    folder = service["environment"]["GROUNDWATCH_CONFIG"].rpartition("/")[0]
+    assert f"${{REPLAYS_DIRECTORY:-./replays}}:{folder}:ro" in service["volumes"]
 
 
 def test_published_ports_are_for_this_machine_only() -> None:

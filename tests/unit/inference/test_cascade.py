@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -178,6 +179,16 @@ def test_what_no_local_judge_could_judge_may_be_escalated(screen, edge):
     (escalated,) = cascade.assess([item(1, "screen=judge_error edge=too_long")])
     assert escalated.outcome == CouldNotJudge(reason=Unjudgeable.TOO_LONG)
     assert (escalated.decision.action, escalated.decision.reason) == (Action.ESCALATE, "unjudged")
+
+
+def test_a_replay_does_not_ask_the_pool_by_itself(screen, edge):
+    trace, origin = item(1, "screen=judge_error edge=too_long")
+    again = (trace, replace(origin, replay_id=7))
+    told = {"escalate_unsure_share": 1.0}
+    (kept,) = build(screen, edge, **told).assess([again])
+    assert (kept.decision.action, kept.decision.inclusion_probability) == (Action.ACCEPT, 0.0)
+    (escalated,) = build(screen, edge, **told, escalates_replays=True).assess([again])
+    assert escalated.decision.action is Action.ESCALATE
 
 
 def test_the_audit_does_not_shift_the_probability_that_it_is_stored_with(screen, edge):

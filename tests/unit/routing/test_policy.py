@@ -9,7 +9,15 @@ from monitor.domain.judgement import CouldNotJudge, Unjudgeable
 from monitor.domain.trace import Trace
 from monitor.domain.verdict import Action, Label
 from monitor.routing.budget import TimeBudget
-from monitor.routing.policy import AUDIT_PRIORITY, UNJUDGED_PRIORITY, UNSURE_PRIORITY, EdgeUse, Mode, Policy
+from monitor.routing.policy import (
+    AUDIT_PRIORITY,
+    REPLAYED_PRIORITY,
+    UNJUDGED_PRIORITY,
+    UNSURE_PRIORITY,
+    EdgeUse,
+    Mode,
+    Policy,
+)
 from monitor.routing.sampling import chosen, uniform
 from monitor.routing.value import Costs
 
@@ -52,6 +60,25 @@ def test_the_stored_inclusion_probability_is_the_share_that_is_escalated(probabi
     assert len(stated) == 1
     assert stated.pop() == pytest.approx(0.1 if probability == 0.1 else 0.1 + 0.9 * 0.3)
     assert escalated == pytest.approx(decisions[0].inclusion_probability, abs=0.012)
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5, None])
+def test_what_is_judged_anew_goes_to_the_pool_where_that_is_asked_for_and_after_all_else(probability):
+    everything = {"audit_share": 0.2, "escalate_unsure_share": 1.0}
+    live, asked = Policy(**everything), Policy(**everything, escalates_replays=True)
+    waiting = {live.decide(one, probability=any_).priority for one in TRACES[:500] for any_ in (0.1, 0.35, 0.65, None)}
+    for one in TRACES[:500]:
+        alone = live.decide(one, probability=probability, replayed=True)
+        assert (alone.action, alone.inclusion_probability) == (Action.ACCEPT, 0.0)
+        decided, usual = (
+            asked.decide(one, probability=probability, replayed=True),
+            live.decide(one, probability=probability),
+        )
+        assert (decided.action, decided.reason) == (usual.action, usual.reason)
+        if decided.action is Action.ESCALATE:
+            assert decided.priority == usual.priority + REPLAYED_PRIORITY > max(waiting)
+    # One setting makes one version, live and in a replay; asking the pool about replays makes another.
+    assert live.digest == Policy(**everything).digest != asked.digest
 
 
 @pytest.mark.parametrize("reason", [Unjudgeable.NO_DOCUMENTS, Unjudgeable.EMPTY_ANSWER, Unjudgeable.REDACTED])

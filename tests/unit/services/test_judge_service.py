@@ -9,7 +9,7 @@ import pytest
 
 from monitor.config import KafkaSettings
 from monitor.domain.dead_letter import DeadLetterReason
-from monitor.domain.errors import DeadLetterLimit, JudgeUnavailable, RecordRefused, StreamUnavailable
+from monitor.domain.errors import DeadLetterLimit, RecordRefused, StreamUnavailable
 from monitor.domain.judgement import CouldNotJudge, Unjudgeable
 from monitor.domain.trace import Origin, Trace
 from monitor.domain.verdict import FAITHFULNESS, Action, Assessment, Decision
@@ -110,13 +110,21 @@ def test_a_replayed_trace_keeps_the_name_of_its_replay_dead_or_alive() -> None:
     assert decode_dead_letter(dead).origin.replay_id == 17
 
 
-def test_a_replay_for_another_judge_is_left_where_it_is() -> None:
-    bench = Bench(version="cascade@1")
-    other = replace(record(2, raw_trace()), headers={"groundwatch-judge-version": b"cascade@2"})
-    with pytest.raises(JudgeUnavailable, match="to be judged by cascade@2"):
-        bench.service.work([record(1, raw_trace()), other])
+def test_what_another_version_is_to_judge_is_passed_over_without_a_word() -> None:
+    bench = Bench(version="cascade@1", window=10)
+    other = {"groundwatch-judge-version": b"cascade@2"}
+    # Not even unreadable ones are ours to speak of, and none of them stops the worker.
+    bench.service.work([replace(record(number, b"{}"), headers=other) for number in range(20)])
     assert bench.producer.records == []
-    assert bench.assessor.asked == []
+    ours = {"groundwatch-judge-version": b"cascade@1", "groundwatch-replay": b"3"}
+    mixed = [
+        record(20, raw_trace(trace_id="of-nobody")),
+        replace(record(21, raw_trace(trace_id="other")), headers=other),
+    ]
+    bench.service.work([*mixed, replace(record(22, raw_trace(trace_id="ours")), headers=ours)])
+    assert bench.assessor.asked == ["of-nobody", "ours"]
+    assert [decode_assessment(value).origin.offset for _, _, value in bench.producer.records] == [20, 22]
+    assert bench.worked[-1].behind == {2: 77}
 
 
 def test_poison_becomes_a_dead_letter_with_its_bytes_and_hurts_nobody() -> None:

@@ -2,9 +2,8 @@ import math
 
 import pytest
 
-from monitor.domain.errors import JudgeUnavailable
 from monitor.services.replay import Pace, key_of
-from monitor.services.replay_headers import NO_REPLAY, headers, replay_of
+from monitor.services.replay_headers import NO_REPLAY, headers, replay_of, wanted_version
 from monitor.services.replay_report import Comparison
 from monitor.storage.replays_report import PairCounts
 from monitor.streaming.consume import Record
@@ -29,21 +28,14 @@ def record(**carried: bytes) -> Record:
 
 def test_a_record_names_its_replay() -> None:
     ours = record(**headers(17, VERSION))
-    assert replay_of(ours, VERSION) == 17
-
-
-def test_another_version_is_to_judge_it() -> None:
-    ours = record(**headers(17, VERSION))
-    with pytest.raises(
-        JudgeUnavailable, match=f"replay 17 is to be judged by {VERSION}, and these settings make other"
-    ):
-        replay_of(ours, "other")
+    assert (replay_of(ours), wanted_version(ours)) == (17, VERSION)
 
 
 @pytest.mark.parametrize("named", [b"", b"-1", b"seven", b"9" * 40, b"\xff", "²".encode()])
 def test_a_record_of_other_hands_is_of_no_replay(named: bytes) -> None:
-    assert replay_of(record(groundwatch_replay=named), VERSION) == NO_REPLAY
-    assert replay_of(record(), VERSION) == NO_REPLAY
+    assert replay_of(record(groundwatch_replay=named)) == NO_REPLAY
+    assert replay_of(record()) == NO_REPLAY
+    assert wanted_version(record()) is None
 
 
 class Clock:

@@ -33,6 +33,8 @@ def test_it_rests_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     stop = StopOnSignals()
     assert stop.wait(0.01) is False
-    stop._hear()
+    assert stop.exit_code == 0
+    stop._hear(signal.SIGTERM, None)
     assert stop.wait(60.0) is True
     assert stop.is_set()
+    assert stop.exit_code == 143
