@@ -1,7 +1,7 @@
 """Each judge version reads the topic of replays for itself; a dead letter that was sent again knows its replay.
 
 Revision ID: 0023
-Revises: 0021
+Revises: 0022
 
 The release before goes on writing: what it sends has no places, and the dead letters that it sends no replay's name.
 """
@@ -11,7 +11,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0023"
-down_revision = "0021"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
