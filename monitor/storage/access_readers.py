@@ -145,25 +145,45 @@ def remove_reader(engine: Engine, name: str) -> None:
         raise
 
 
+# A query is cancelled first, which its reader may swallow (plpgsql catches `query_canceled`) and Postgres does not see
+# to while it waits for a client that reads nothing. Nothing outlives the end of its session.
+# A query is cancelled first. But plpgsql may catch that and go on, and Postgres does not see to it while it waits for a
+# client that reads nothing: then the session ends, which nothing outlives.
 _OVERLONG = """
-select usename, case when state = 'active' then pg_cancel_backend(pid) else pg_terminate_backend(pid) end as ended
-from pg_stat_activity
-join readers on role_name = usename
-where datname = current_database() and (
-    state = 'active' and clock_timestamp() - query_start > make_interval(secs => statement_seconds + 1)
-    or state like 'idle in transaction%'
-        and clock_timestamp() - state_change > make_interval(secs => greatest(statement_seconds, 60) + 1)
-)
+select
+    usename,
+    case when idles or late > 2 * :pace then pg_terminate_backend(pid) else pg_cancel_backend(pid) end as ended
+from (
+    select
+        usename, pid, idles,
+        extract(epoch from clock_timestamp() - since) - 1
+            - case when idles then greatest(statement_seconds, 60) else statement_seconds end as late
+    from pg_stat_activity
+    join readers on role_name = usename
+    cross join lateral (
+        select
+            state like 'idle in transaction%' as idles,
+            -- A function that is called by the protocol's fast path leaves the time of the query before.
+            case state when 'active' then query_start else state_change end as since
+    ) as of_state
+    where datname = current_database() and backend_type = 'client backend' and state <> 'idle'
+) as busy
+where late > 0
 """
 
 
-def stop_overlong(engine: Engine) -> list[str]:
+def stop_overlong(engine: Engine, *, pace: float) -> list[str]:
     """End what readers run beyond their time; the name of each reader that something was ended of.
 
-    A role may set its own `statement_timeout` to what it likes, so Postgres alone does not hold it.
+    A role may set its own `statement_timeout` to what it likes, so Postgres alone does not hold it. A query is
+    cancelled, and where it runs on all the same, its session ends.
+
+    Args:
+        engine: of the ledger.
+        pace: seconds between two looks; a session ends once a query has run for two of them beyond its time.
 
     Raises:
         LedgerUnavailable: Postgres is away or not migrated, or its user may not end others' queries.
     """
     with transaction(engine) as connection:
-        return [row.usename for row in connection.execute(text(_OVERLONG)) if row.ended]
+        return [row.usename for row in connection.execute(text(_OVERLONG), {"pace": pace}) if row.ended]

@@ -1,9 +1,11 @@
 """Attempts to read another tenant's rows, to write, and to run for ever, as a reader of one tenant."""
 
+import os
 import secrets
+import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, LiteralString
@@ -413,8 +415,50 @@ def test_a_reader_that_sets_its_time_aside_is_stopped_by_the_watch(filled: Engin
         thread.join(0.1)
     thread.join()
     assert ended
-    assert stop_overlong(filled) == []
+    assert stop_overlong(filled, pace=1.0) == []
     assert other.execute("select 1").fetchone() == (1,)
+
+
+def _swallow(session: psycopg.Connection[Any]) -> None:
+    session.execute(
+        "do $$ begin loop begin perform pg_sleep(0.01), count(*) from report.verdict_history;"
+        " exception when query_canceled then null; end; end loop; end $$"
+    )
+
+
+def _read_nothing(session: psycopg.Connection[Any]) -> None:
+    session.pgconn.send_query(b"select repeat('x', 1000), generate_series(1, 100000000)")
+
+
+def _call_by_the_fast_path(session: psycopg.Connection[Any]) -> None:
+    row = session.execute("select 'pg_sleep(float8)'::regprocedure::oid::bigint").fetchone()
+    assert row is not None
+    body = struct.pack("!IHHHIdH", row[0], 1, 1, 1, 8, 200.0, 1)
+    os.write(session.pgconn.socket, b"F" + struct.pack("!I", len(body) + 4) + body)
+
+
+@pytest.mark.parametrize("run", [_swallow, _read_nothing, _call_by_the_fast_path])
+def test_nothing_outlives_its_time_however_it_is_asked(
+    filled: Engine, reader: Connect, run: Callable[[psycopg.Connection[Any]], None]
+) -> None:
+    session = reader("city", seconds=0.2)
+    session.execute("set statement_timeout = 0")
+
+    def stay() -> None:
+        with suppress(psycopg.OperationalError):
+            run(session)
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    watch = ReaderWatch(filled, pace=0.5)
+    state_of = text("select state from pg_stat_activity where pid = :pid")
+    ended = 0
+    with filled.connect().execution_options(isolation_level="AUTOCOMMIT") as owner:
+        while owner.scalar(state_of, {"pid": session.info.backend_pid}) not in {None, *({"idle"} if ended else ())}:
+            thread.join(0.05)
+            ended += watch.step()
+    thread.join()
+    assert ended
 
 
 # Writers
@@ -664,7 +708,7 @@ def test_an_owner_who_may_make_roles_needs_no_superuser(
         session.execute("set statement_timeout = 0")
         thread = threading.Thread(target=_until_canceled, args=(session,))
         thread.start()
-        while not stop_overlong(engine):
+        while not stop_overlong(engine, pace=1.0):
             thread.join(0.1)
         thread.join()
     remove_reader(engine, reader)
