@@ -50,7 +50,9 @@ def bench_ledger(
     repeats: Annotated[int, typer.Option(min=2, help="Times that each query is asked.")] = 20,
     guide: Annotated[
         Path | None,
-        typer.Option(help="Ask each question of this guide, too, such as docs/sql.md: queries after lines that end in ?."),
+        typer.Option(
+            help="Ask each question of this guide, too, such as docs/sql.md: queries after lines that end in ?."
+        ),
     ] = None,
     directory: Annotated[
         Path | None, typer.Option(help="Where the scratch database is made; 2.5 GB a million.")

@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +11,13 @@ from pathlib import Path
 import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from typer import Typer
 from typer.testing import CliRunner
 
 from monitor.cli import readers, sql
 from monitor.config import PostgresSettings
-from monitor.domain.errors import GroundwatchError
+from monitor.domain.errors import GroundwatchError, InvalidInput
 from monitor.resources import resource
 from monitor.storage.asking import Question, answering
 from monitor.storage.feedback import FeedbackBook
@@ -171,6 +172,8 @@ def test_parameters_are_values_and_never_sql(run: Run) -> None:
             "select\n  nothing from verdict_history",
             r'column "nothing" does not exist, at line 2, column 3:\n    nothing',
         ),
+        ("select * from\n", r"syntax error at end of input, at line 2, column 1:\n  \n  \^"),
+        ("select '\v', '\f', '\u2028',\n  nothing", r"at line 2, column 3:\n    nothing"),
         ("selec 1", r'syntax error at or near "selec", at line 1, column 1:\n  selec 1\n  \^'),
         ("select * from verdicts", r"(?s)does not exist.*views of the schema report"),
         ("select * from public.verdicts", "permission denied"),
@@ -199,6 +202,49 @@ def test_a_query_is_stopped_at_its_time(run: Run) -> None:
     assert "no time such as" in run("sql", "--timeout", "soon", "select 1")[2]
 
 
+def test_a_query_whose_rows_nobody_takes_ends_in_postgres_too(engine: Engine, postgres_url: str) -> None:
+    settings = PostgresSettings(url=SecretStr(postgres_url))
+    question = Question(sql="select repeat('x', 1000), generate_series(1, 200000000)", timeout_seconds=0.2)
+    there = text("select count(*) from pg_stat_activity where application_name = 'groundwatch sql' and datname = :name")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as owner:
+        named = {"name": engine.url.database}
+
+        def read_late() -> None:
+            with answering(settings, question) as answer:
+                assert owner.scalar(there, named) == 1
+                while owner.scalar(there, named):
+                    pass
+                for _ in answer.rows:
+                    pass
+
+        with pytest.raises(InvalidInput, match=r"stopped after 0.2 s"):
+            read_late()
+
+
+@pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_who_ended_a_query_before_its_time_is_said(engine: Engine, postgres_url: str, end: str) -> None:
+    settings = PostgresSettings(url=SecretStr(postgres_url))
+    endless = text(
+        f"select {end}(pid) from pg_stat_activity where datname = current_database() and query like '%pg_sleep(200)%'"
+        " and pid <> pg_backend_pid() and state = 'active'"
+    )
+    caught: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(InvalidInput) as error, answering(settings, Question(sql="select pg_sleep(200)")):
+            pass
+        caught.append(str(error.value))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while thread.is_alive():
+        with engine.begin() as owner:
+            owner.execute(endless)
+        thread.join(0.1)
+    assert "by the watch over readers" in caught[0]
+    assert "--timeout" in caught[0]
+
+
 def test_explain_may_be_asked(run: Run) -> None:
     assert "Result" in run("sql", "explain select 1")[1]
 
@@ -207,7 +253,7 @@ def test_a_postgres_that_is_away_is_said_to_be(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setenv("GROUNDWATCH_POSTGRES__READER_URL", "postgresql://nobody@127.0.0.1:1/none")
     assert run("sql", "select 1")[0] == 1
     monkeypatch.setenv("GROUNDWATCH_POSTGRES__READER_URL", "nonsense")
-    assert "not a URL" in run("sql", "select 1")[2]
+    assert run("sql", "select 1")[2].startswith("postgres.reader_url: not a URL")
 
 
 # As whom
