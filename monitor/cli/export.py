@@ -40,7 +40,7 @@ def export(
     ] = False,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Write nothing: count the files and the ledger; exit with 1 if they differ."),
+        typer.Option("--verify", help="Export nothing: count the files and the ledger; exit with 1 if they differ."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -103,8 +103,11 @@ def _verify(engine: LedgerEngine, directory: ExportDirectory, *, as_json: bool) 
         if checked.standing is Standing.DIFFERENT:
             different.append(checked)
     for checked in different[:_SHOWN]:
-        found = checked.ledger and asdict(checked.ledger)
-        typer.echo(f"{checked.hour:%Y-%m-%dT%H}: files {asdict(checked.exported)}, ledger {found}", err=True)
+        files, found = (one and asdict(one) for one in (checked.exported, checked.ledger))
+        spoiled = f"; damaged, or not of as many rows as were written: {', '.join(checked.spoiled)}"
+        typer.echo(
+            f"{checked.hour:%Y-%m-%dT%H}: files {files}, ledger {found}{spoiled if checked.spoiled else ''}", err=True
+        )
     if as_json:
         hours = [asdict(checked) | {"hour": checked.hour.isoformat()} for checked in different]
         typer.echo(json.dumps({**{one.value: standings[one] for one in Standing}, "hours": hours}))
@@ -118,5 +121,6 @@ _WORDS = {
     Standing.EQUAL: "equal the ledger's",
     Standing.BEHIND: "have changed since",
     Standing.KEPT: "are no longer in the ledger",
+    Standing.EXPIRED: "had expired in part before they were exported",
     Standing.DIFFERENT: "differ",
 }

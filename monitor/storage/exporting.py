@@ -33,14 +33,24 @@ _CHANGED = text(
     """
 )
 
+# Rollups outlive the verdicts that they count: only `expirations` tells which hours retention has been at.
 _COUNTED = text(
     """
     select
         date_trunc('hour', minute, 'UTC') as hour, max(changed)::text::bigint as changed,
-        sum(traces)::bigint as traces, sum(total)::bigint as verdicts, sum(hallucinated)::bigint as hallucinated
+        sum(traces)::bigint as traces, sum(total)::bigint as verdicts, sum(hallucinated)::bigint as hallucinated,
+        coalesce(bool_or(minute < coalesce(
+            verdicts.before, (select before from expirations where kind = 'verdicts' and tenant = '*')
+        )), false) as verdicts_expire,
+        coalesce(bool_or(minute < coalesce(
+            texts.before, (select before from expirations where kind = 'payloads' and tenant = '*')
+        )), false) as texts_expire
     from rollups
+    left join expirations as verdicts on verdicts.kind = 'verdicts' and verdicts.tenant = rollups.tenant
+    left join expirations as texts on texts.kind = 'payloads' and texts.tenant = rollups.tenant
     where (cast(:since as timestamptz) is null or minute >= :since)
-        and (cast(:tenant as text) is null or tenant = :tenant)
+        and (cast(:until as timestamptz) is null or minute < :until)
+        and (cast(:tenant as text) is null or rollups.tenant = :tenant)
     group by 1
     order by 1
     """
@@ -83,13 +93,19 @@ class ChangedHour:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CountedHour:
-    """An hour as the rollups count it: traces, those with a verdict, hallucinated ones among these."""
+    """An hour as the rollups count it: traces, those with a verdict, hallucinated ones among these.
+
+    Attributes:
+        verdicts_expire, texts_expire: retention has been at it, for a tenant at least, so that rows may be fewer.
+    """
 
     hour: datetime
     changed: int
     traces: int
     verdicts: int
     hallucinated: int
+    verdicts_expire: bool
+    texts_expire: bool
 
 
 class HistorySnapshot:
@@ -110,9 +126,11 @@ class HistorySnapshot:
         asked = {"watermark": watermark, "since": since, "tenant": tenant}
         return [ChangedHour(hour=row.hour, changed=row.changed) for row in self._connection.execute(_CHANGED, asked)]
 
-    def counted_hours(self, *, since: datetime | None, tenant: str | None) -> Sequence[CountedHour]:
-        """Every hour's counts, in order."""
-        asked = {"since": since, "tenant": tenant}
+    def counted_hours(
+        self, *, since: datetime | None, tenant: str | None, until: datetime | None = None
+    ) -> Sequence[CountedHour]:
+        """Every hour's counts, in order; up to `until`, where that is given."""
+        asked = {"since": since, "until": until, "tenant": tenant}
         return [CountedHour(**row) for row in self._connection.execute(_COUNTED, asked).mappings()]
 
     def rows(self, dataset: str, hour: datetime, *, tenant: str | None) -> Iterator[Any]:
