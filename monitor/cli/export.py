@@ -20,6 +20,11 @@ from monitor.storage.engine import LedgerEngine
 
 _DIFFERENT = 1
 _SHOWN = 20
+_WARNING = (
+    "warning: {count:,} hours from {first:%Y-%m-%dT%H} to {last:%Y-%m-%dT%H} UTC have counts, but not all their {name} "
+    "any more: they had expired before they were exported. Export more often than retention takes days away "
+    "(retention.verdict_days, retention.payload_days, retention.tenants)"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -64,8 +69,15 @@ def export(
         done = Exporter(engine, directory, scope, clock=time.monotonic).run(_tell_day)
         manifest = directory.manifest
     _tell("total", done)
+    for name, hours in done.too_late.items():
+        typer.echo(_WARNING.format(count=len(hours), name=name, first=min(hours), last=max(hours)), err=True)
     if as_json and manifest:
-        summary = {"watermark": manifest.watermark, "hours_held": len(manifest.hours), "rows_per_second": done.pace}
+        summary = {
+            "too_late": {name: [hour.isoformat() for hour in hours] for name, hours in done.too_late.items()},
+            "watermark": manifest.watermark,
+            "hours_held": len(manifest.hours),
+            "rows_per_second": done.pace,
+        }
         typer.echo(json.dumps(asdict(done) | summary))
 
 

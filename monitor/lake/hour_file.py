@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from monitor.lake.counting import naming
 from monitor.lake.datasets import Dataset
 from monitor.lake.decoding import blocks, decode
 
@@ -39,6 +40,10 @@ def write_hour(path: Path, dataset: Dataset, rows: Iterable[Any], *, before: Pat
 
     Returns:
         None, and no file, where there are no rows at all.
+
+    Raises:
+        ExportUnavailable: the file before is damaged.
+        ArrowException: a value is none of its column's type.
     """
     earlier = before.exists()
     keys = []
@@ -54,7 +59,8 @@ def write_hour(path: Path, dataset: Dataset, rows: Iterable[Any], *, before: Pat
                 if earlier:
                     keys.append(table.select(dataset.key).replace_schema_metadata())
             if earlier:
-                gone = _gone(before, dataset, keys)
+                with naming(before):
+                    gone = _gone(before, dataset, keys)
                 if gone.num_rows:
                     writer.write_table(gone)
                     kept = gone.num_rows

@@ -64,12 +64,9 @@ def check_export(engine: LedgerEngine, directory: ExportDirectory) -> Iterator[C
         counted = seen.counted_hours(since=manifest.scope.since, tenant=manifest.scope.tenant)
     ledger = {one.hour: one for one in counted}
     for hour in sorted({*ledger, *map(hour_of, manifest.hours)}):
-        exported = count_verdicts(directory.file(VERDICTS.name, hour))
         held = manifest.hours.get(hour_name(hour))
-        spoiled = tuple(_spoiled(directory, hour, held))
-        if exported is None and not spoiled:
-            spoiled = (file_name(VERDICTS.name, hour),)
         found = ledger.get(hour)
+        exported, spoiled = _counted(directory, hour, held)
         yield CheckedHour(
             hour=hour,
             standing=Standing.DIFFERENT
@@ -81,11 +78,21 @@ def check_export(engine: LedgerEngine, directory: ExportDirectory) -> Iterator[C
         )
 
 
-def _spoiled(directory: ExportDirectory, hour: datetime, held: Hour | None) -> Iterator[str]:
-    """Files that were lost, damaged, or put in another's place."""
+def _counted(directory: ExportDirectory, hour: datetime, held: Hour | None) -> tuple[Counts | None, tuple[str, ...]]:
+    """What the file of verdicts holds; and files that were lost, damaged, or put in another's place."""
+    spoiled = []
+    exported = None
     for name in DATASETS:
-        if count_rows(directory.file(name, hour)) != (held.rows.get(name, 0) if held else 0):
-            yield file_name(name, hour)
+        file = directory.file(name, hour)
+        try:
+            rows = count_rows(file)
+            if name == VERDICTS.name:
+                exported = count_verdicts(file)
+        except ExportUnavailable:
+            rows = None
+        if rows != (held.rows.get(name, 0) if held else 0):
+            spoiled.append(file_name(name, hour))
+    return exported, tuple(spoiled)
 
 
 def _standing(exported: Counts, held: Hour | None, found: CountedHour | None, watermark: int) -> Standing:

@@ -291,6 +291,40 @@ def test_what_expired_before_it_was_exported_is_no_difference(engine: Engine, le
     assert unexplained == [1, 3, 5, 7, 9], "retention did not take the rival's"
 
 
+def test_what_expired_before_it_was_exported_is_told(
+    engine: Engine, ledger: Ledger, lake: Path, app: typer.Typer
+) -> None:
+    ledger.record([assessment(n, seconds_past_noon=n * DAY) for n in range(10)])
+    expire(engine, {"verdicts": Keeping(days=7), "payloads": Keeping(days=4)}, now=NOON + timedelta(days=10))
+    result = invoke(app, "--to", str(lake), "--texts", "--json")
+    hours = [f"2026-03-{day:02}T12:00:00+00:00" for day in range(1, 7)]
+    assert json.loads(result.stdout)["too_late"] == {"verdicts": hours[:3], "texts": hours[3:]}
+    assert "3 hours from 2026-03-01T12 to 2026-03-03T12 UTC have counts, but not all their verdicts" in result.stderr
+    assert "3 hours from 2026-03-04T12 to 2026-03-06T12 UTC have counts, but not all their texts" in result.stderr
+    # In time: what expires later is kept, and nothing to warn of, though its hours are written again.
+    expire(engine, {"verdicts": Keeping(days=1), "payloads": Keeping(days=1)}, now=NOON + timedelta(days=10))
+    (lake / "verdicts" / "day=2026-03-09" / "hour-12.parquet").unlink()
+    ledger.record([assessment(70, seconds_past_noon=7 * DAY + 1)])
+    again = invoke(app, "--to", str(lake), "--texts", "--json")
+    assert json.loads(again.stdout)["kept"] == 1 + 2 + 1 + 2 + 1
+    assert json.loads(again.stdout)["too_late"] == {"verdicts": ["2026-03-09T12:00:00+00:00"]}
+
+
+def test_a_damaged_file_whose_hour_is_written_again_is_named(engine: Engine, ledger: Ledger, lake: Path) -> None:
+    ledger.record([assessment(0)])
+    run(engine, lake)
+    file = lake / "judgements" / "day=2026-03-01" / "hour-12.parquet"
+    whole = file.read_bytes()
+    ledger.record([assessment(1)])
+    # The end; and a page in the midst, of which the end says nothing.
+    for damaged in (whole[:-9], whole[:40] + bytes(80) + whole[120:]):
+        file.write_bytes(damaged)
+        with pytest.raises(ExportUnavailable, match=rf"^{file}: is damaged"):
+            run(engine, lake)
+    file.write_bytes(whole)
+    assert run(engine, lake).hours == 1
+
+
 @pytest.mark.parametrize("name", list(DATASETS))
 @pytest.mark.parametrize("damage", ["cut", "lost", "another's"])
 def test_a_spoiled_file_of_any_dataset_is_named(  # noqa: PLR0917 - fixtures
