@@ -87,5 +87,9 @@ def _gone(before: Path, dataset: Dataset, keys: list[Any]) -> Any:
     places = numbered.join(new, keys=list(dataset.key), join_type="left anti").column("place").combine_chunks()
     if not len(places):
         return old.slice(0, 0)
-    whole = parquet.read_table(before, partitioning=None)
-    return whole.take(places.sort()).cast(dataset.stored_schema)
+    taken = parquet.read_table(before, partitioning=None).take(places.sort())
+    for field in dataset.stored_schema:
+        if field.name not in taken.column_names:
+            # Written by a release that did not have it yet.
+            taken = taken.append_column(field, pa.nulls(taken.num_rows, field.type))
+    return taken.select(dataset.stored_schema.names).cast(dataset.stored_schema)

@@ -92,7 +92,7 @@ def everything(lake: Path) -> dict[str, list[dict[str, Any]]]:
 def in_ledger(engine: Engine, query: Any, key: tuple[str, ...]) -> list[dict[str, Any]]:
     with transaction(engine) as connection:
         # Numbers and places by which the ledger finds its rows are its own.
-        own = {"verdict_id", "segment_id", "topic", "partition", "offset", "replay_id", "escalated", "changed"}
+        own = {"verdict_id", "segment_id", "topic", "partition", "offset", "escalated", "changed"}
         own -= {"escalated"} if "rollups" in str(query) else set()
         rows = [dict(row) for row in connection.execute(query).mappings()]
         rows = [{name: value for name, value in row.items() if name not in own} for row in rows]
@@ -308,6 +308,39 @@ def test_what_expired_before_it_was_exported_is_told(
     again = invoke(app, "--to", str(lake), "--texts", "--json")
     assert json.loads(again.stdout)["kept"] == 1 + 2 + 1 + 2 + 1
     assert json.loads(again.stdout)["too_late"] == {"verdicts": ["2026-03-09T12:00:00+00:00"]}
+
+
+@pytest.mark.parametrize(("name", "column"), [("verdicts", "replay_id"), ("rollups", "replayed")])
+def test_rows_of_a_file_that_lacks_a_newer_column_are_kept_without_it(
+    engine: Engine, ledger: Ledger, lake: Path, name: str, column: str
+) -> None:
+    ledger.record([assessment(0), assessment(1, service="web")])
+    run(engine, lake)
+    file = lake / name / "day=2026-03-01" / "hour-12.parquet"
+    parquet.write_table(parquet.read_table(file, partitioning=None).drop_columns([column]), file)
+    with transaction(engine) as connection:
+        connection.execute(text("delete from verdict_rows"))
+        connection.execute(text("delete from rollups"))
+    ledger.record([assessment(2, service="third")])
+    assert run(engine, lake).kept >= 2
+    assert {row["service"]: row[column] for row in contents(lake, name)} == {
+        **dict.fromkeys(("help-desk", "web")),
+        "third": 0 if column == "replayed" else None,
+    }
+
+
+def test_verdicts_of_replays_are_told_apart(engine: Engine, ledger: Ledger, lake: Path) -> None:
+    first = assessment(0)
+    ledger.record([first])
+    again = replace(
+        assessment(1, trace_id=first.trace.trace_id),
+        judge_version="later",
+        origin=replace(first.origin, offset=9, replay_id=7),
+    )
+    ledger.record([again])
+    run(engine, lake)
+    assert [row["replay_id"] for row in contents(lake, "verdicts")] == [None, 7]
+    assert [(row["traces"], row["replayed"]) for row in contents(lake, "rollups")] == [(1, 0), (1, 1)]
 
 
 def test_a_damaged_file_whose_hour_is_written_again_is_named(engine: Engine, ledger: Ledger, lake: Path) -> None:
