@@ -43,6 +43,13 @@ def export(
     texts: Annotated[
         bool, typer.Option("--texts", help="Also what was asked, read and answered, as the dataset `texts`.")
     ] = False,
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt",
+            help="After pg_upgrade or a restore: take this ledger for the directory's own, and write every hour anew.",
+        ),
+    ] = False,
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Export nothing: count the files and the ledger; exit with 1 if they differ."),
@@ -59,6 +66,8 @@ def export(
 
     DuckDB: select label, count(*) from read_parquet('DIR/verdicts/*/*.parquet') group by label.
     """
+    if verify and adopt:
+        raise InvalidInput("--verify and --adopt: one of the two")
     if verify and not to.is_dir():
         raise InvalidInput(f"{to}: is no directory, so there is nothing to verify")
     scope = Scope(tenant=tenant, texts=texts, since=_hour(since))
@@ -66,7 +75,7 @@ def export(
         if verify:
             _verify(engine, directory, as_json=as_json)
             return
-        done = Exporter(engine, directory, scope, clock=time.monotonic).run(_tell_day)
+        done = Exporter(engine, directory, scope, clock=time.monotonic, adopt=adopt).run(_tell_day)
         manifest = directory.manifest
     _tell("total", done)
     for name, hours in done.too_late.items():

@@ -71,13 +71,23 @@ class Exporter:
         directory: open.
         scope: which part of the history; must be that of the runs before.
         clock: seconds that only rise.
+        adopt: the directory holds this ledger's history, though it looks like another's: every hour is written again.
     """
 
-    def __init__(self, engine: LedgerEngine, directory: ExportDirectory, scope: Scope, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: LedgerEngine,
+        directory: ExportDirectory,
+        scope: Scope,
+        *,
+        clock: Clock,
+        adopt: bool = False,
+    ) -> None:
         self._engine = engine
         self._directory = directory
         self._scope = scope
         self._clock = clock
+        self._adopt = adopt
         self._datasets: Final = (*ALWAYS, TEXTS) if scope.texts else ALWAYS
 
     def run(self, told: Callable[[date, Exported], None] = _say_nothing) -> Exported:
@@ -94,7 +104,8 @@ class Exporter:
             if manifest.watermark > seen.watermark:
                 raise ExportUnavailable(
                     f"{self._directory.path}: is ahead of the ledger, which is a replica that lags or a restored "
-                    "backup: wait for it, or export into a new directory"
+                    "backup: wait for it, export into a new directory, or, where the backup is what counts now, give "
+                    "--adopt"
                 )
             changed = seen.changed_hours(manifest.watermark, since=self._scope.since, tenant=self._scope.tenant)
             watermark = seen.watermark
@@ -113,9 +124,11 @@ class Exporter:
         if held is None:
             manifest = Manifest(source=source, scope=self._scope)
         else:
-            _hold_same(self._directory, held, source, self._scope)
+            _hold_scope(self._directory, held, self._scope)
+            if not self._adopt:
+                _hold_same(self._directory, held, source)
             manifest = held
-            if held.source.timeline != source.timeline:
+            if self._adopt or held.source.timeline != source.timeline:
                 # After a failover ids may be given out once more: every hour is looked at again.
                 manifest = held.doubted().model_copy(update={"source": source})
         self._directory.begin(manifest)
@@ -167,15 +180,20 @@ class Exporter:
         return {name: tuple(hours) for name, hours in found.items()}
 
 
-def _hold_same(directory: ExportDirectory, held: Manifest, source: Source, scope: Scope) -> None:
-    """Raises: ExportUnavailable: this is another ledger, or another part of it."""
+def _hold_same(directory: ExportDirectory, held: Manifest, source: Source) -> None:
+    """Raises: ExportUnavailable: this is another ledger."""
     for name in ("system", "database", "oid"):
         if getattr(held.source, name) != getattr(source, name):
             raise ExportUnavailable(
                 f"{directory.path}: holds the history of another ledger, database {held.source.database} of system "
                 f"{held.source.system}; this one is database {source.database} of system {source.system}"
-                f"{' and was made anew' if name == 'oid' else ''}: export into a directory of its own"
+                f"{' and was made anew' if name == 'oid' else ''}: export into a directory of its own, or, where it is "
+                "the same ledger after pg_upgrade or a restore, give --adopt"
             )
+
+
+def _hold_scope(directory: ExportDirectory, held: Manifest, scope: Scope) -> None:
+    """Raises: ExportUnavailable: this is another part of the history."""
     if held.scope != scope:
         raise ExportUnavailable(
             f"{directory.path}: was begun with {_options(held.scope)}, this run has {_options(scope)}: "

@@ -1,6 +1,7 @@
 """`groundwatch export` on a real ledger: the files say what the ledger says, whatever comes between."""
 
 import json
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import pytest
 import typer
 from click.testing import Result
 from pyarrow import parquet
+from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, select, text
 from typer.testing import CliRunner
 
 from monitor.cli import export
-from monitor.domain.errors import ExportUnavailable, InvalidInput
+from monitor.config import PostgresSettings
+from monitor.domain.errors import ExportUnavailable, InvalidInput, LedgerUnavailable
 from monitor.domain.trace import Document
 from monitor.domain.verdict import Assessment
 from monitor.lake.datasets import DATASETS, VERSION
@@ -27,7 +30,7 @@ from monitor.lake.directory import MANIFEST, open_directory
 from monitor.lake.manifest import Scope
 from monitor.services.export_check import CheckedHour, Standing, check_export
 from monitor.services.exporting import Exported, Exporter
-from monitor.storage.engine import transaction
+from monitor.storage.engine import create_ledger_engine, transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.retention import Keeping, expire
 from monitor.storage.revision import revise
@@ -385,6 +388,7 @@ def test_a_spoiled_file_of_any_dataset_is_named(  # noqa: PLR0917 - fixtures
 DOOMED = """
 import os, pathlib, signal, sys
 from monitor.cli import export
+from monitor.config import PostgresSettings
 import typer
 
 left = int(sys.argv[1])
@@ -504,6 +508,32 @@ def test_another_database_of_the_same_server_is_another_ledger(  # noqa: PLR0917
     assert "holds the history of another ledger" in str(result.exception)
 
 
+def test_a_ledger_that_has_moved_is_gone_on_with_once_it_is_adopted(
+    engine: Engine, ledger: Ledger, lake: Path, app: typer.Typer
+) -> None:
+    ledger.record(several(4))
+    run(engine, lake)
+    manifest = json.loads((lake / MANIFEST).read_text())
+    manifest["source"].update(system="1", oid=1, database="before", timeline=1)
+    manifest["watermark"] = 2**60
+    (lake / MANIFEST).write_text(json.dumps(manifest))
+    with transaction(engine) as connection:
+        # As a dump brings them: verdicts that have expired, and ids that this cluster will give out in years.
+        connection.execute(text("delete from verdict_rows where event_time = :noon"), {"noon": NOON})
+        connection.execute(text("update rollups set changed = '1000000000000'"))
+    assert "give --adopt" in str(invoke(app, "--to", str(lake)).exception)
+    result = invoke(app, "--to", str(lake), "--adopt", "--json")
+    summary = json.loads(result.stdout)
+    assert (summary["hours"], summary["rows"]["verdicts"], summary["kept"]) == (4, 4, 3)
+    assert run(engine, lake).hours == 0
+    assert standings(engine, lake) == {Standing.EQUAL}
+    ledger.record([assessment(9)])
+    assert run(engine, lake).hours == 1
+    # Of the same ledger it is all anew.
+    assert json.loads(invoke(app, "--to", str(lake), "--adopt", "--json").stdout)["hours"] == 4
+    assert "one of the two" in str(invoke(app, "--to", str(lake), "--adopt", "--verify").exception)
+
+
 def test_after_a_failover_every_hour_is_written_again(engine: Engine, ledger: Ledger, lake: Path) -> None:
     ledger.record(several(4))
     run(engine, lake)
@@ -515,6 +545,33 @@ def test_after_a_failover_every_hour_is_written_again(engine: Engine, ledger: Le
     assert run(engine, lake).hours == 4
     assert json.loads((lake / MANIFEST).read_text())["source"]["timeline"] == timeline
     assert run(engine, lake).hours == 0
+
+
+@pytest.mark.parametrize(("tenants", "seen"), [(["city"], None), (["city", "rival"], None), (["*"], 1)])
+def test_a_login_that_sees_some_tenants_exports_none(  # noqa: PLR0917 - fixtures
+    engine: Engine, ledger: Ledger, lake: Path, postgres_url: str, tenants: list[str], seen: int | None
+) -> None:
+    ledger.record([assessment(0)])
+    name = f"w_{secrets.token_hex(4)}"
+    with transaction(engine) as connection:
+        connection.exec_driver_sql(f"create role {name} login")
+        connection.exec_driver_sql(f"grant groundwatch_writer to {name}")
+        for tenant in tenants:
+            connection.execute(text("insert into reader_tenants values (:name, :of)"), {"name": name, "of": tenant})
+    own = create_ledger_engine(PostgresSettings(url=SecretStr(postgres_url.replace("postgres@", f"{name}@", 1))))
+    try:
+        if seen:
+            assert run(own, lake).hours == seen
+        else:
+            for attempt in (run, check):
+                with pytest.raises(LedgerUnavailable, match="sees the rows of some tenants only"):
+                    attempt(own, lake)
+                run(engine, lake)
+    finally:
+        own.dispose()
+        with transaction(engine) as connection:
+            connection.exec_driver_sql(f"drop owned by {name}")
+            connection.exec_driver_sql(f"drop role {name}")
 
 
 def test_two_exports_at_once_are_one_too_many(engine: Engine, lake: Path, app: typer.Typer) -> None:
