@@ -46,8 +46,10 @@ def ask(
 ) -> None:
     """Run one read-only query over the views of `report`, which docs/sql.md describes.
 
-    It runs as the reader of postgres.reader_url, which sees its tenants' rows only; without that setting as
-    postgres.url's user, put into the role that reads all tenants. It cannot write. Examples:
+    It runs as the reader of postgres.reader_url, which sees its tenants' rows only, whatever is asked. Without that
+    setting it runs as postgres.url's user, put into the role that reads all tenants: a guard against mistakes, as a
+    query can step out of that role. So set postgres.reader_url (groundwatch readers add) where others write the
+    queries. It cannot write. Examples:
 
     groundwatch sql "select service, rate from rates_per_hour order by hour desc limit 5"
 

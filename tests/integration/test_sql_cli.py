@@ -278,6 +278,25 @@ def test_a_reader_sees_its_own_whatever_it_asks_for(run: Run, reader: str) -> No
     assert "hint: Ask as a reader of all tenants" in err
 
 
+STEP_OUT = (
+    "select set_config('role', 'none', true),"
+    " (select count(*) from ts_stat($$select to_tsvector('simple', tenant) from public.reader_tenants$$)) as words"
+)
+
+
+def test_without_a_reader_the_role_holds_off_mistakes_and_not_people(run: Run) -> None:
+    assert "permission denied" in run("sql", "select * from public.reader_tenants")[2]
+    # As the guide says.
+    assert run("sql", STEP_OUT)[0] == 0
+
+
+@pytest.mark.usefixtures("filled", "reader")
+def test_a_reader_has_nothing_to_step_out_to(run: Run) -> None:
+    code, out, err = run("sql", STEP_OUT)
+    assert (code, out) == (1, "")
+    assert "permission denied for table reader_tenants" in err
+
+
 # Saved queries
 
 
