@@ -6,6 +6,7 @@ no EXPLAIN, and the places that errors name would be off by its own words.
 
 import math
 import os
+import re
 import socket
 import threading
 import time
@@ -195,6 +196,8 @@ def _explained(error: psycopg.Error, sql: str) -> str:
         column = len(before) - before.rfind("\n") - 1
         lines[0] += f", at line {before.count(chr(10)) + 1}, column {column + 1}:"
         lines += [f"  {line}", f"  {' ' * column}^"]
+        if unset := re.match(r":([a-z_][a-z0-9_]*)", line[column:]):
+            lines.append(f"hint: :{unset[1]} stands for a value; give it with --param {unset[1]}=…")
     lines += [
         f"{kind}: {what}" for kind, what in (("detail", said.message_detail), ("hint", said.message_hint)) if what
     ]

@@ -126,6 +126,22 @@ def test_a_terminal_gets_a_table_that_it_need_not_obey(run: Run, monkeypatch: py
     assert err == "1 row\n"
 
 
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_what_a_terminal_would_obey_reaches_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch, *, on_terminal: bool
+) -> None:
+    monkeypatch.setattr(sql, "_on_terminal", lambda: on_terminal)
+    hostile = "a\x1b[31mb\x9bc\u202ed"
+    query = "select :it::text as it"
+    code, out, _ = run("sql", "--json", query, "--param", f"it={hostile}")
+    assert (code, out) == (0, '{"it": "a\\u001b[31mb\\u009bc\\u202ed"}\n')
+    assert json.loads(out) == {"it": hostile}
+    shown = "a [31mb c d" if on_terminal else hostile
+    assert run("sql", "--csv", query, "--param", f"it={hostile}")[1] == f"it\n{shown}\n"
+    said = run("sql", "select :it::text::int as it", "--param", f"it={hostile}")[2]
+    assert said == 'invalid input syntax for type integer: "a [31mb c d"'
+
+
 def test_a_query_without_rows_still_has_columns(run: Run) -> None:
     assert run("sql", "select trace_id, label from verdict_history") == (0, "trace_id,label\n", "")
     assert run("sql", "--json", "select trace_id from verdict_history") == (0, "", "")
@@ -163,6 +179,8 @@ def test_parameters_are_values_and_never_sql(run: Run) -> None:
         "",
     )
     assert "NAME=VALUE" in run("sql", query, "--param", "a")[2]
+    assert run("sql", "select ':b', 1", "--param", "b=1")[2] == "--param b: there is no :b in the query"
+    assert run("sql", "select 1,\n  :b::int")[2].endswith("  ^\nhint: :b stands for a value; give it with --param b=…")
 
 
 @pytest.mark.parametrize(
