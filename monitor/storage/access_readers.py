@@ -1,4 +1,4 @@
-"""Login roles that read `report`: made, listed, removed, and held to their time.
+"""Login roles that read `report`: made, listed, changed, removed, and held to their time.
 
 Roles belong to the cluster, what they see to the database: the same role may read other tenants in another ledger.
 """
@@ -61,32 +61,96 @@ def add_reader(engine: Engine, *, name: str, tenants: Sequence[str], statement_s
             text("insert into readers (role_name, statement_seconds) values (:name, :seconds)"),
             {"name": name, "seconds": statement_seconds},
         )
-        connection.execute(
-            text("insert into reader_tenants (role_name, tenant) values (:name, :tenant)"),
-            [{"name": name, "tenant": tenant} for tenant in dict.fromkeys(tenants)],
-        )
+        _map(connection, name, tenants)
+
+
+def change_reader(
+    engine: Engine,
+    name: str,
+    *,
+    tenants: Sequence[str] | None = None,
+    statement_seconds: float | None = None,
+    password: str | None = None,
+) -> None:
+    """Give a reader other tenants, another time or another password; None leaves what there is.
+
+    Other tenants hold for its next query. With another password or time its sessions end: they began with the old.
+
+    Raises:
+        InvalidInput: there is no reader of that name.
+        LedgerUnavailable: Postgres is away or not migrated, or its user may not change the role.
+    """
+    with transaction(engine) as connection:
+        if not connection.scalar(text("select 1 from readers where role_name = :name for update"), {"name": name}):
+            raise InvalidInput(f"there is no reader {name!r}; see groundwatch readers list")
+        if tenants is not None:
+            connection.execute(text("delete from reader_tenants where role_name = :name"), {"name": name})
+            _map(connection, name, tenants)
+        statements = []
+        if statement_seconds is not None:
+            connection.execute(
+                text("update readers set statement_seconds = :seconds where role_name = :name"),
+                {"name": name, "seconds": statement_seconds},
+            )
+            statements += _times(connection, name, statement_seconds)
+        if password is not None:
+            statements.append(f"alter role \"{name}\" password '{_verifier(connection, name, password)}'")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    if statements:
+        # Once the new ones hold: a session that came in between would have the old.
+        with transaction(engine) as connection:
+            _end_sessions(connection, name)
+
+
+def _map(connection: Connection, name: str, tenants: Sequence[str]) -> None:
+    connection.execute(
+        text("insert into reader_tenants (role_name, tenant) values (:name, :tenant)"),
+        [{"name": name, "tenant": tenant} for tenant in dict.fromkeys(tenants)],
+    )
 
 
 def _making(connection: Connection, name: str, password: str, seconds: float) -> list[str]:
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    verifier = driver.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
-    database = connection.dialect.identifier_preparer.quote_identifier(
-        str(connection.scalar(text("select current_database()")))
-    )
-    of_role = f'alter role "{name}" in database {database} set'
-    milliseconds = max(1, round(seconds * 1000))
+    of_role, database = _settings_of(connection, name)
     return [
-        f"create role \"{name}\" login nocreatedb nocreaterole password '{verifier}'",
+        f"create role \"{name}\" login nocreatedb nocreaterole password '{_verifier(connection, name, password)}'",
         # Its rights, but never its place: nobody becomes a group that others are members of, too.
         f'grant {READER_ROLE} to "{name}" with inherit true, set false',
         f"grant connect on database {database} to {READER_ROLE}",
-        f"{of_role} statement_timeout = '{milliseconds}ms'",
-        f"{of_role} idle_in_transaction_session_timeout = '{max(milliseconds, 60_000)}ms'",
+        *_times(connection, name, seconds),
         f"{of_role} default_transaction_read_only = on",
         f"{of_role} search_path = report",
         *_power_over(connection, name),
     ]
+
+
+def _times(connection: Connection, name: str, seconds: float) -> list[str]:
+    of_role, _ = _settings_of(connection, name)
+    milliseconds = max(1, round(seconds * 1000))
+    return [
+        f"{of_role} statement_timeout = '{milliseconds}ms'",
+        f"{of_role} idle_in_transaction_session_timeout = '{max(milliseconds, 60_000)}ms'",
+    ]
+
+
+def _settings_of(connection: Connection, name: str) -> tuple[str, str]:
+    """The beginning of a statement that sets something for the role in this database, and the database's name."""
+    database = connection.dialect.identifier_preparer.quote_identifier(
+        str(connection.scalar(text("select current_database()")))
+    )
+    return f'alter role "{name}" in database {database} set', database
+
+
+def _verifier(connection: Connection, name: str, password: str) -> str:
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    return str(driver.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode())
+
+
+def _end_sessions(connection: Connection, name: str) -> None:
+    connection.execute(
+        text("select pg_terminate_backend(pid) from pg_stat_activity where usename = :name"), {"name": name}
+    )
 
 
 def _power_over(connection: Connection, name: str) -> list[str]:
@@ -132,9 +196,7 @@ def remove_reader(engine: Engine, name: str) -> None:
             if not connection.scalar(text("delete from readers where role_name = :name returning 1"), named):
                 raise InvalidInput(f"there is no reader {name!r}; see groundwatch readers list")
             connection.execute(text("delete from reader_tenants where role_name = :name"), named)
-            connection.execute(
-                text("select pg_terminate_backend(pid) from pg_stat_activity where usename = :name"), named
-            )
+            _end_sessions(connection, name)
             if connection.scalar(text("select 1 from pg_roles where rolname = :name"), named):
                 role = connection.dialect.identifier_preparer.quote_identifier(name)
                 connection.exec_driver_sql(f"drop owned by {role}")

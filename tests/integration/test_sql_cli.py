@@ -412,6 +412,26 @@ def test_a_reader_that_makes_no_sense_is_refused(run: Run, arguments: tuple[str,
     assert said in err
 
 
+def test_a_readers_password_tenants_and_time_change(run: Run) -> None:
+    name = f"r_{secrets.token_hex(4)}"
+    first = run("readers", "add", name, "--tenant", "city")[1]
+    code, second, err = run("readers", "change", name, "--new-password")
+    assert (code, err) == (0, f"{name} is changed\n")
+    assert len(second.strip()) > 40
+    assert second != first
+    said = run("readers", "change", name, "--all-tenants", "--timeout", "1m", "--json")[1]
+    assert json.loads(said) == {"name": name, "tenants": ["*"], "timeout_seconds": 60.0}
+    said = run("readers", "change", name, "--password-stdin", "--json", stdin="correct horse battery\n")[1]
+    assert json.loads(said) == {"name": name}
+    listed = json.loads(run("readers", "list", "--json")[1])
+    assert (listed["tenants"], listed["timeout_seconds"]) == (["*"], 60.0)
+    assert run("readers", "change", name)[2].startswith("name what changes")
+    assert "one of the two" in run("readers", "change", name, "--tenant", "a", "--all-tenants")[2]
+    assert "one of the two" in run("readers", "change", name, "--new-password", "--password-stdin")[2]
+    assert "no reader" in run("readers", "change", "nobody", "--timeout", "1s")[2]
+    assert run("readers", "remove", name)[0] == 0
+
+
 def test_the_password_lets_in_over_scram(run: Run, postgres_url: str) -> None:
     name = f"r_{secrets.token_hex(4)}"
     run("readers", "add", name, "--tenant", "city", "--password-stdin", stdin="correct horse battery\n")

@@ -22,7 +22,7 @@ from monitor.domain.feedback import Thumb
 from monitor.services.rates import segment_rates
 from monitor.services.reader_watch import ReaderWatch
 from monitor.storage.access import OWN, VIEWS_ROLE, covered_since, protect, release
-from monitor.storage.access_readers import add_reader, list_readers, remove_reader, stop_overlong
+from monitor.storage.access_readers import add_reader, change_reader, list_readers, remove_reader, stop_overlong
 from monitor.storage.engine import create_ledger_engine, transaction
 from monitor.storage.escalations import EscalationQueue
 from monitor.storage.feedback import FeedbackBook
@@ -635,6 +635,32 @@ def test_a_name_that_is_none_is_refused(engine: Engine, name: str) -> None:
         add_reader(engine, name=name, tenants=["city"], statement_seconds=1, password="correct horse battery")
 
 
+def test_a_reader_is_given_other_tenants_another_time_and_another_password(filled: Engine, reader: Connect) -> None:
+    query: LiteralString = "select distinct tenant from verdict_history order by 1"
+    session = reader("city")
+    name = session.info.user
+    change_reader(filled, name, tenants=["rival", "rival"])
+    assert session.execute(query).fetchall() == [("rival",)]
+    change_reader(filled, name, statement_seconds=7.5)
+    (found,) = list_readers(filled)
+    assert (found.tenants, found.statement_seconds) == (("rival",), 7.5)
+    with pytest.raises(pg.AdminShutdown):
+        session.execute("select 1")
+    with filled.connect() as connection:
+        of_role = text("select rolpassword from pg_authid where rolname = :name")
+        settings = text(
+            "select array_to_string(setconfig, ' ') from pg_db_role_setting where setrole = to_regrole(:name)"
+        )
+        assert "statement_timeout=7500ms" in str(connection.scalar(settings, {"name": name}))
+        before = connection.scalar(of_role, {"name": name})
+        change_reader(filled, name, password="another correct horse")
+        after = connection.scalar(of_role, {"name": name})
+    assert str(after).startswith("SCRAM-SHA-256$4096:")
+    assert after != before
+    with pytest.raises(InvalidInput, match="no reader"):
+        change_reader(filled, "postgres", password="another correct horse")
+
+
 def test_a_removed_readers_session_ends(filled: Engine, reader: Connect) -> None:
     session = reader("city")
     remove_reader(filled, session.info.user)
@@ -711,6 +737,7 @@ def test_an_owner_who_may_make_roles_needs_no_superuser(
         while not stop_overlong(engine, pace=1.0):
             thread.join(0.1)
         thread.join()
+    change_reader(engine, reader, tenants=["*"], statement_seconds=1, password="another correct horse")
     remove_reader(engine, reader)
     downgrade(url, "0016")
     assert upgrade(url).up_to_date
