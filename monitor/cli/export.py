@@ -20,6 +20,11 @@ from monitor.storage.engine import LedgerEngine
 
 _DIFFERENT = 1
 _SHOWN = 20
+_WARNING = (
+    "warning: {count:,} hours from {first:%Y-%m-%dT%H} to {last:%Y-%m-%dT%H} UTC have counts, but not all their {name} "
+    "any more: they had expired before they were exported. Export more often than retention takes days away "
+    "(retention.verdict_days, retention.payload_days, retention.tenants)"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -38,9 +43,16 @@ def export(
     texts: Annotated[
         bool, typer.Option("--texts", help="Also what was asked, read and answered, as the dataset `texts`.")
     ] = False,
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt",
+            help="After pg_upgrade or a restore: take this ledger for the directory's own, and write every hour anew.",
+        ),
+    ] = False,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Write nothing: count the files and the ledger; exit with 1 if they differ."),
+        typer.Option("--verify", help="Export nothing: count the files and the ledger; exit with 1 if they differ."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -54,6 +66,8 @@ def export(
 
     DuckDB: select label, count(*) from read_parquet('DIR/verdicts/*/*.parquet') group by label.
     """
+    if verify and adopt:
+        raise InvalidInput("--verify and --adopt: one of the two")
     if verify and not to.is_dir():
         raise InvalidInput(f"{to}: is no directory, so there is nothing to verify")
     scope = Scope(tenant=tenant, texts=texts, since=_hour(since))
@@ -61,11 +75,18 @@ def export(
         if verify:
             _verify(engine, directory, as_json=as_json)
             return
-        done = Exporter(engine, directory, scope, clock=time.monotonic).run(_tell_day)
+        done = Exporter(engine, directory, scope, clock=time.monotonic, adopt=adopt).run(_tell_day)
         manifest = directory.manifest
     _tell("total", done)
+    for name, hours in done.too_late.items():
+        typer.echo(_WARNING.format(count=len(hours), name=name, first=min(hours), last=max(hours)), err=True)
     if as_json and manifest:
-        summary = {"watermark": manifest.watermark, "hours_held": len(manifest.hours), "rows_per_second": done.pace}
+        summary = {
+            "too_late": {name: [hour.isoformat() for hour in hours] for name, hours in done.too_late.items()},
+            "watermark": manifest.watermark,
+            "hours_held": len(manifest.hours),
+            "rows_per_second": done.pace,
+        }
         typer.echo(json.dumps(asdict(done) | summary))
 
 
@@ -103,8 +124,11 @@ def _verify(engine: LedgerEngine, directory: ExportDirectory, *, as_json: bool) 
         if checked.standing is Standing.DIFFERENT:
             different.append(checked)
     for checked in different[:_SHOWN]:
-        found = checked.ledger and asdict(checked.ledger)
-        typer.echo(f"{checked.hour:%Y-%m-%dT%H}: files {asdict(checked.exported)}, ledger {found}", err=True)
+        files, found = (one and asdict(one) for one in (checked.exported, checked.ledger))
+        spoiled = f"; damaged, or not of as many rows as were written: {', '.join(checked.spoiled)}"
+        typer.echo(
+            f"{checked.hour:%Y-%m-%dT%H}: files {files}, ledger {found}{spoiled if checked.spoiled else ''}", err=True
+        )
     if as_json:
         hours = [asdict(checked) | {"hour": checked.hour.isoformat()} for checked in different]
         typer.echo(json.dumps({**{one.value: standings[one] for one in Standing}, "hours": hours}))
@@ -118,5 +142,6 @@ _WORDS = {
     Standing.EQUAL: "equal the ledger's",
     Standing.BEHIND: "have changed since",
     Standing.KEPT: "are no longer in the ledger",
+    Standing.EXPIRED: "had expired in part before they were exported",
     Standing.DIFFERENT: "differ",
 }

@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -12,13 +13,13 @@ from typing import Annotated, Any
 
 import typer
 
-from monitor.cli.console import plain_table, printable, wide_console
+from monitor.cli.console import escaped, plain_table, printable, wide_console
 from monitor.cli.durations import duration
 from monitor.cli.records import opened
 from monitor.config import load_settings
 from monitor.domain.errors import InvalidInput
 from monitor.storage.asking import Answer, Question, answering
-from monitor.storage.asking_saved import SavedQuery, saved_queries
+from monitor.storage.asking_saved import SavedQuery, places, saved_queries
 
 _TABLE_ROWS = 1000
 _MAX_QUERY_BYTES = 1_000_000
@@ -49,8 +50,10 @@ def ask(
 ) -> None:
     """Run one read-only query over the views of `report`, which docs/sql.md describes.
 
-    It runs as the reader of postgres.reader_url, which sees its tenants' rows only; without that setting as
-    postgres.url's user, put into the role that reads all tenants. It cannot write. Examples:
+    It runs as the reader of postgres.reader_url, which sees its tenants' rows only, whatever is asked. Without that
+    setting it runs as postgres.url's user, put into the role that reads all tenants: a guard against mistakes, as a
+    query can step out of that role. So set postgres.reader_url (groundwatch readers add) where others write the
+    queries. It cannot write. Examples:
 
     groundwatch sql "select service, rate from rates_per_hour order by hour desc limit 5"
 
@@ -68,7 +71,7 @@ def ask(
     if not seconds:
         raise InvalidInput("--timeout: must be longer than nothing")
     question = Question(sql=sql, tenant=tenant, timeout_seconds=seconds, parameters=parameters)
-    with answering(settings, question) as answer:
+    with _readable_refusals(), answering(settings, question) as answer:
         if as_json:
             cut = _write_json(answer, max_rows)
         elif as_csv or not _on_terminal():
@@ -77,6 +80,15 @@ def ask(
             cut = _print_table(answer, max_rows or _TABLE_ROWS)
         if cut:
             typer.echo(f"cut after {cut:,} rows: there are more (--max-rows)", err=True)
+
+
+@contextmanager
+def _readable_refusals() -> Iterator[None]:
+    """Postgres' errors may quote rows, which may hold what a terminal would obey."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput("\n".join(map(printable, str(error).split("\n")))) from None
 
 
 def _on_terminal() -> bool:
@@ -94,15 +106,21 @@ def _query(
             raise InvalidInput(f"there is no saved query {saved!r}; groundwatch sql --list shows them")
         return known[saved].sql, known[saved].values(given)
     if file is None and typed != "-":
-        return str(typed), dict(given)
+        return _with_values(str(typed), given)
     with opened(file or Path("-")) as stream:
         read = stream.read(_MAX_QUERY_BYTES + 1)
     if len(read) > _MAX_QUERY_BYTES:
         raise InvalidInput(f"the query is longer than {_MAX_QUERY_BYTES:,} bytes")
     try:
-        return read.decode("utf-8-sig"), dict(given)
+        return _with_values(read.decode("utf-8-sig"), given)
     except UnicodeDecodeError as error:
         raise InvalidInput(f"the query is not UTF-8: {error}") from None
+
+
+def _with_values(sql: str, given: dict[str, str]) -> tuple[str, dict[str, str | None]]:
+    if unused := sorted(set(given) - places(sql)):
+        raise InvalidInput(f"--param {unused[0]}: there is no :{unused[0]} in the query")
+    return sql, dict(given)
 
 
 def _parameters(given: Sequence[str]) -> dict[str, str]:
@@ -144,7 +162,7 @@ def _write_json(answer: Answer, most: int | None) -> int:
         raise InvalidInput(f"two columns are called {', '.join(twice)}: tell them apart with `as` for --json")
     for row in _up_to(answer, most):
         values = dict(zip(columns, map(_as_json, row), strict=True))
-        sys.stdout.write(json.dumps(values, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.write(escaped(json.dumps(values, ensure_ascii=False, default=str)) + "\n")
     return _cut(answer, most)
 
 
@@ -159,9 +177,11 @@ def _as_json(value: Any) -> Any:
 
 def _write_csv(answer: Answer, most: int | None) -> int:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(answer.columns)
+    # Files get every character as it is.
+    shown = printable if _on_terminal() else str
+    writer.writerow(map(shown, answer.columns))
     for row in _up_to(answer, most):
-        writer.writerow(["" if value is None else _as_text(value) for value in row])
+        writer.writerow(["" if value is None else shown(_as_text(value)) for value in row])
     return _cut(answer, most)
 
 

@@ -7,7 +7,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 VERSION: Final = 1
-"""Of the schemas below; in each file's metadata. A column that is added at a table's end changes nothing of it."""
+"""Of the schemas below; in each file's metadata. A column that is added at a table's end changes nothing of it.
+
+Such a column may be null: rows that are taken over from a file before it have no value for it.
+"""
 
 _MOMENT = pa.timestamp("us", "UTC")
 _SPANS = pa.list_(
@@ -102,16 +105,17 @@ VERDICTS: Final = Dataset(
         ("decision_reason", pa.string()),
         ("inclusion_probability", pa.float64()),
         ("sampling_probability", pa.float64()),
+        ("replay_id", pa.int64()),
         null=(
             *("label", "probability", "reason", "detail", "first_label", "first_probability"),
-            *("revised_at", "reasoning"),
+            *("revised_at", "reasoning", "replay_id"),
         ),
     ),
     key=_IDENTITY,
     worded=(
         *_WORDED,
         *("outcome", "label", "reason", "first_label", "action", "decision_reason", "inclusion_probability"),
-        "sampling_probability",
+        *("sampling_probability", "replay_id"),
     ),
 )
 
@@ -180,7 +184,8 @@ ROLLUPS: Final = Dataset(
         ("local_latency_us", pa.int64()),
         ("pool_latency_us", pa.int64()),
         ("last_event_time", _MOMENT),
-        null=("rate",),
+        ("replayed", pa.int64()),
+        null=("rate", "replayed"),
     ),
     key=("tenant", "service", "environment", "evaluator", "judge_version", "minute"),
     worded=(*_WORDED, "minute"),

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from monitor.lake.counting import naming
 from monitor.lake.datasets import Dataset
 from monitor.lake.decoding import blocks, decode
 
@@ -39,6 +40,10 @@ def write_hour(path: Path, dataset: Dataset, rows: Iterable[Any], *, before: Pat
 
     Returns:
         None, and no file, where there are no rows at all.
+
+    Raises:
+        ExportUnavailable: the file before is damaged.
+        ArrowException: a value is none of its column's type.
     """
     earlier = before.exists()
     keys = []
@@ -54,7 +59,8 @@ def write_hour(path: Path, dataset: Dataset, rows: Iterable[Any], *, before: Pat
                 if earlier:
                     keys.append(table.select(dataset.key).replace_schema_metadata())
             if earlier:
-                gone = _gone(before, dataset, keys)
+                with naming(before):
+                    gone = _gone(before, dataset, keys)
                 if gone.num_rows:
                     writer.write_table(gone)
                     kept = gone.num_rows
@@ -81,5 +87,9 @@ def _gone(before: Path, dataset: Dataset, keys: list[Any]) -> Any:
     places = numbered.join(new, keys=list(dataset.key), join_type="left anti").column("place").combine_chunks()
     if not len(places):
         return old.slice(0, 0)
-    whole = parquet.read_table(before, partitioning=None)
-    return whole.take(places.sort()).cast(dataset.stored_schema)
+    taken = parquet.read_table(before, partitioning=None).take(places.sort())
+    for field in dataset.stored_schema:
+        if field.name not in taken.column_names:
+            # Written by a release that did not have it yet.
+            taken = taken.append_column(field, pa.nulls(taken.num_rows, field.type))
+    return taken.select(dataset.stored_schema.names).cast(dataset.stored_schema)

@@ -17,7 +17,8 @@ class ReaderWatch:
 
     Args:
         engine: of the ledger, with the rights of its owner.
-        pace: seconds between two looks; a query may run so much longer than it should.
+        pace: seconds between two looks; a query may run so much longer than it should, and one that does not heed
+            being cancelled three times as long.
     """
 
     def __init__(self, engine: LedgerEngine, *, pace: float) -> None:
@@ -43,7 +44,7 @@ class ReaderWatch:
         Raises:
             LedgerUnavailable: it could not be looked at.
         """
-        ended = stop_overlong(self._engine)
+        ended = stop_overlong(self._engine, pace=self._pace)
         for reader in ended:
             logger.info("a reader's query ran too long and was ended", extra={"reader": reader})
         return len(ended)

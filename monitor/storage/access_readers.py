@@ -1,4 +1,4 @@
-"""Login roles that read `report`: made, listed, removed, and held to their time.
+"""Login roles that read `report`: made, listed, changed, removed, and held to their time.
 
 Roles belong to the cluster, what they see to the database: the same role may read other tenants in another ledger.
 """
@@ -61,32 +61,96 @@ def add_reader(engine: Engine, *, name: str, tenants: Sequence[str], statement_s
             text("insert into readers (role_name, statement_seconds) values (:name, :seconds)"),
             {"name": name, "seconds": statement_seconds},
         )
-        connection.execute(
-            text("insert into reader_tenants (role_name, tenant) values (:name, :tenant)"),
-            [{"name": name, "tenant": tenant} for tenant in dict.fromkeys(tenants)],
-        )
+        _map(connection, name, tenants)
+
+
+def change_reader(
+    engine: Engine,
+    name: str,
+    *,
+    tenants: Sequence[str] | None = None,
+    statement_seconds: float | None = None,
+    password: str | None = None,
+) -> None:
+    """Give a reader other tenants, another time or another password; None leaves what there is.
+
+    Other tenants hold for its next query. With another password or time its sessions end: they began with the old.
+
+    Raises:
+        InvalidInput: there is no reader of that name.
+        LedgerUnavailable: Postgres is away or not migrated, or its user may not change the role.
+    """
+    with transaction(engine) as connection:
+        if not connection.scalar(text("select 1 from readers where role_name = :name for update"), {"name": name}):
+            raise InvalidInput(f"there is no reader {name!r}; see groundwatch readers list")
+        if tenants is not None:
+            connection.execute(text("delete from reader_tenants where role_name = :name"), {"name": name})
+            _map(connection, name, tenants)
+        statements = []
+        if statement_seconds is not None:
+            connection.execute(
+                text("update readers set statement_seconds = :seconds where role_name = :name"),
+                {"name": name, "seconds": statement_seconds},
+            )
+            statements += _times(connection, name, statement_seconds)
+        if password is not None:
+            statements.append(f"alter role \"{name}\" password '{_verifier(connection, name, password)}'")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    if statements:
+        # Once the new ones hold: a session that came in between would have the old.
+        with transaction(engine) as connection:
+            _end_sessions(connection, name)
+
+
+def _map(connection: Connection, name: str, tenants: Sequence[str]) -> None:
+    connection.execute(
+        text("insert into reader_tenants (role_name, tenant) values (:name, :tenant)"),
+        [{"name": name, "tenant": tenant} for tenant in dict.fromkeys(tenants)],
+    )
 
 
 def _making(connection: Connection, name: str, password: str, seconds: float) -> list[str]:
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    verifier = driver.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
-    database = connection.dialect.identifier_preparer.quote_identifier(
-        str(connection.scalar(text("select current_database()")))
-    )
-    of_role = f'alter role "{name}" in database {database} set'
-    milliseconds = max(1, round(seconds * 1000))
+    of_role, database = _settings_of(connection, name)
     return [
-        f"create role \"{name}\" login nocreatedb nocreaterole password '{verifier}'",
+        f"create role \"{name}\" login nocreatedb nocreaterole password '{_verifier(connection, name, password)}'",
         # Its rights, but never its place: nobody becomes a group that others are members of, too.
         f'grant {READER_ROLE} to "{name}" with inherit true, set false',
         f"grant connect on database {database} to {READER_ROLE}",
-        f"{of_role} statement_timeout = '{milliseconds}ms'",
-        f"{of_role} idle_in_transaction_session_timeout = '{max(milliseconds, 60_000)}ms'",
+        *_times(connection, name, seconds),
         f"{of_role} default_transaction_read_only = on",
         f"{of_role} search_path = report",
         *_power_over(connection, name),
     ]
+
+
+def _times(connection: Connection, name: str, seconds: float) -> list[str]:
+    of_role, _ = _settings_of(connection, name)
+    milliseconds = max(1, round(seconds * 1000))
+    return [
+        f"{of_role} statement_timeout = '{milliseconds}ms'",
+        f"{of_role} idle_in_transaction_session_timeout = '{max(milliseconds, 60_000)}ms'",
+    ]
+
+
+def _settings_of(connection: Connection, name: str) -> tuple[str, str]:
+    """The beginning of a statement that sets something for the role in this database, and the database's name."""
+    database = connection.dialect.identifier_preparer.quote_identifier(
+        str(connection.scalar(text("select current_database()")))
+    )
+    return f'alter role "{name}" in database {database} set', database
+
+
+def _verifier(connection: Connection, name: str, password: str) -> str:
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    return str(driver.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode())
+
+
+def _end_sessions(connection: Connection, name: str) -> None:
+    connection.execute(
+        text("select pg_terminate_backend(pid) from pg_stat_activity where usename = :name"), {"name": name}
+    )
 
 
 def _power_over(connection: Connection, name: str) -> list[str]:
@@ -132,9 +196,7 @@ def remove_reader(engine: Engine, name: str) -> None:
             if not connection.scalar(text("delete from readers where role_name = :name returning 1"), named):
                 raise InvalidInput(f"there is no reader {name!r}; see groundwatch readers list")
             connection.execute(text("delete from reader_tenants where role_name = :name"), named)
-            connection.execute(
-                text("select pg_terminate_backend(pid) from pg_stat_activity where usename = :name"), named
-            )
+            _end_sessions(connection, name)
             if connection.scalar(text("select 1 from pg_roles where rolname = :name"), named):
                 role = connection.dialect.identifier_preparer.quote_identifier(name)
                 connection.exec_driver_sql(f"drop owned by {role}")
@@ -145,25 +207,45 @@ def remove_reader(engine: Engine, name: str) -> None:
         raise
 
 
+# A query is cancelled first, which its reader may swallow (plpgsql catches `query_canceled`) and Postgres does not see
+# to while it waits for a client that reads nothing. Nothing outlives the end of its session.
+# A query is cancelled first. But plpgsql may catch that and go on, and Postgres does not see to it while it waits for a
+# client that reads nothing: then the session ends, which nothing outlives.
 _OVERLONG = """
-select usename, case when state = 'active' then pg_cancel_backend(pid) else pg_terminate_backend(pid) end as ended
-from pg_stat_activity
-join readers on role_name = usename
-where datname = current_database() and (
-    state = 'active' and clock_timestamp() - query_start > make_interval(secs => statement_seconds + 1)
-    or state like 'idle in transaction%'
-        and clock_timestamp() - state_change > make_interval(secs => greatest(statement_seconds, 60) + 1)
-)
+select
+    usename,
+    case when idles or late > 2 * :pace then pg_terminate_backend(pid) else pg_cancel_backend(pid) end as ended
+from (
+    select
+        usename, pid, idles,
+        extract(epoch from clock_timestamp() - since) - 1
+            - case when idles then greatest(statement_seconds, 60) else statement_seconds end as late
+    from pg_stat_activity
+    join readers on role_name = usename
+    cross join lateral (
+        select
+            state like 'idle in transaction%' as idles,
+            -- A function that is called by the protocol's fast path leaves the time of the query before.
+            case state when 'active' then query_start else state_change end as since
+    ) as of_state
+    where datname = current_database() and backend_type = 'client backend' and state <> 'idle'
+) as busy
+where late > 0
 """
 
 
-def stop_overlong(engine: Engine) -> list[str]:
+def stop_overlong(engine: Engine, *, pace: float) -> list[str]:
     """End what readers run beyond their time; the name of each reader that something was ended of.
 
-    A role may set its own `statement_timeout` to what it likes, so Postgres alone does not hold it.
+    A role may set its own `statement_timeout` to what it likes, so Postgres alone does not hold it. A query is
+    cancelled, and where it runs on all the same, its session ends.
+
+    Args:
+        engine: of the ledger.
+        pace: seconds between two looks; a session ends once a query has run for two of them beyond its time.
 
     Raises:
         LedgerUnavailable: Postgres is away or not migrated, or its user may not end others' queries.
     """
     with transaction(engine) as connection:
-        return [row.usename for row in connection.execute(text(_OVERLONG)) if row.ended]
+        return [row.usename for row in connection.execute(text(_OVERLONG), {"pace": pace}) if row.ended]

@@ -109,6 +109,11 @@ def read_saved(path: Path) -> SavedQuery:
     )
 
 
+def places(sql: str) -> set[str]:
+    """The names of a statement's `:name`."""
+    return {match.group(2) for match in _PLACES.finditer(sql)} - {None}
+
+
 def bind(sql: str, values: Mapping[str, str | None]) -> tuple[str, list[str | None]]:
     """The statement with each `:name` that there is a value for as `$1`, `$2`, …, and the values in that order.
 

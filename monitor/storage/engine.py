@@ -48,18 +48,18 @@ class LedgerConflict(LedgerUnavailable):
     """Two transactions stood in each other's way; the same work succeeds when tried again."""
 
 
-def ledger_url(url: str) -> URL:
+def ledger_url(url: str, *, setting: str = "postgres.url") -> URL:
     """A libpq URL as SQLAlchemy wants it, with psycopg 3 as the driver.
 
     Raises:
-        InvalidSettings: it is no URL of a Postgres database.
+        InvalidSettings: it is no URL of a Postgres database; names the setting that it is from.
     """
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise InvalidSettings("postgres.url: not a URL such as postgresql://user@host:5432/database") from None
+        raise InvalidSettings(f"{setting}: not a URL such as postgresql://user@host:5432/database") from None
     if parsed.get_backend_name() not in {"postgresql", "postgres"}:
-        raise InvalidSettings(f"postgres.url: {parsed.drivername} is not Postgres; it begins with postgresql://")
+        raise InvalidSettings(f"{setting}: {parsed.drivername} is not Postgres; it begins with postgresql://")
     return parsed.set(drivername="postgresql+psycopg")
 
 

@@ -14,7 +14,8 @@ _VERDICTS = f"""
 select
     tenant, service, environment, trace_id, evaluator, judge_version, event_time, judged_at,
     outcome, label, probability, reason, detail, first_label, first_probability, revision, revised_at,
-    reasoning, unsupported, to_json(decided_by), action, decision_reason, inclusion_probability, sampling_probability
+    reasoning, unsupported, to_json(decided_by), action, decision_reason, inclusion_probability, sampling_probability,
+    replay_id
 from verdicts
 where {_IN_HOUR.format(alias="")} and {_OF_TENANT.format(alias="")}
 order by tenant, service, environment, event_time, trace_id, evaluator, judge_version
@@ -39,7 +40,7 @@ select
     tenant, service, environment, evaluator, judge_version, minute,
     traces, total, hallucinated, hallucinated::double precision / nullif(total, 0), sum_probability::double precision,
     first_total, first_hallucinated, unjudged, pending, escalated, pool_judged,
-    (traces + left_out)::double precision, local_latency_us, pool_latency_us, last_event_time
+    (traces + left_out)::double precision, local_latency_us, pool_latency_us, last_event_time, replayed
 from rollups
 where minute >= %(since)s and minute < %(since)s + interval '1 hour' and {_OF_TENANT.format(alias="")}
 order by tenant, service, environment, minute, evaluator, judge_version

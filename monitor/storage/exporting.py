@@ -15,35 +15,50 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import Connection, Engine, text
 
+from monitor.domain.errors import LedgerUnavailable
 from monitor.storage.engine import driver_errors, snapshot
 from monitor.storage.export_queries import QUERIES
 
 # Of one hour's rows of one dataset, written to disk while they come: longer than what any worker may ask for.
 _LONGEST: Final = timedelta(minutes=30)
 
+# A restored dump brings ids of the cluster that it was made in, which this one has not given out yet.
+_KNOWN = "changed < pg_snapshot_xmax(pg_current_snapshot())"
+
 _CHANGED = text(
-    """
+    f"""
     select date_trunc('hour', minute, 'UTC') as hour, max(changed)::text::bigint as changed
     from rollups
-    where changed >= cast(cast(:watermark as text) as xid8)
+    where changed >= cast(cast(:watermark as text) as xid8) and (:watermark = 0 or {_KNOWN})
         and (cast(:since as timestamptz) is null or minute >= :since)
         and (cast(:tenant as text) is null or tenant = :tenant)
     group by 1
     order by 1
-    """
+    """  # noqa: S608 - a constant is put in
 )
 
+# Rollups outlive the verdicts that they count: only `expirations` tells which hours retention has been at.
 _COUNTED = text(
-    """
+    f"""
     select
-        date_trunc('hour', minute, 'UTC') as hour, max(changed)::text::bigint as changed,
-        sum(traces)::bigint as traces, sum(total)::bigint as verdicts, sum(hallucinated)::bigint as hallucinated
+        date_trunc('hour', minute, 'UTC') as hour,
+        coalesce(max(changed) filter (where {_KNOWN}), '0')::text::bigint as changed,
+        sum(traces)::bigint as traces, sum(total)::bigint as verdicts, sum(hallucinated)::bigint as hallucinated,
+        coalesce(bool_or(minute < coalesce(
+            verdicts.before, (select before from expirations where kind = 'verdicts' and tenant = '*')
+        )), false) as verdicts_expire,
+        coalesce(bool_or(minute < coalesce(
+            texts.before, (select before from expirations where kind = 'payloads' and tenant = '*')
+        )), false) as texts_expire
     from rollups
+    left join expirations as verdicts on verdicts.kind = 'verdicts' and verdicts.tenant = rollups.tenant
+    left join expirations as texts on texts.kind = 'payloads' and texts.tenant = rollups.tenant
     where (cast(:since as timestamptz) is null or minute >= :since)
-        and (cast(:tenant as text) is null or tenant = :tenant)
+        and (cast(:until as timestamptz) is null or minute < :until)
+        and (cast(:tenant as text) is null or rollups.tenant = :tenant)
     group by 1
     order by 1
-    """
+    """  # noqa: S608 - a constant is put in
 )
 
 _IDENTITY = text(
@@ -83,13 +98,19 @@ class ChangedHour:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CountedHour:
-    """An hour as the rollups count it: traces, those with a verdict, hallucinated ones among these."""
+    """An hour as the rollups count it: traces, those with a verdict, hallucinated ones among these.
+
+    Attributes:
+        verdicts_expire, texts_expire: retention has been at it, for a tenant at least, so that rows may be fewer.
+    """
 
     hour: datetime
     changed: int
     traces: int
     verdicts: int
     hallucinated: int
+    verdicts_expire: bool
+    texts_expire: bool
 
 
 class HistorySnapshot:
@@ -110,9 +131,11 @@ class HistorySnapshot:
         asked = {"watermark": watermark, "since": since, "tenant": tenant}
         return [ChangedHour(hour=row.hour, changed=row.changed) for row in self._connection.execute(_CHANGED, asked)]
 
-    def counted_hours(self, *, since: datetime | None, tenant: str | None) -> Sequence[CountedHour]:
-        """Every hour's counts, in order."""
-        asked = {"since": since, "tenant": tenant}
+    def counted_hours(
+        self, *, since: datetime | None, tenant: str | None, until: datetime | None = None
+    ) -> Sequence[CountedHour]:
+        """Every hour's counts, in order; up to `until`, where that is given."""
+        asked = {"since": since, "until": until, "tenant": tenant}
         return [CountedHour(**row) for row in self._connection.execute(_COUNTED, asked).mappings()]
 
     def rows(self, dataset: str, hour: datetime, *, tenant: str | None) -> Iterator[Any]:
@@ -137,11 +160,17 @@ def history_snapshot(engine: Engine) -> Iterator[HistorySnapshot]:
     """The history as of one instant, for as long as the block lasts: meanwhile Postgres clears no dead rows away.
 
     Raises:
-        LedgerUnavailable: Postgres is away or not migrated.
+        LedgerUnavailable: Postgres is away or not migrated, or hides some tenants' rows from this user.
     """
     # COPY is the driver's own: its errors come past SQLAlchemy.
     with driver_errors(), snapshot(engine) as connection:
         connection.execute(text(f"set local statement_timeout = {_LONGEST // timedelta(milliseconds=1)}"))
+        # Row-level security would leave out rows and say nothing: a part of the history would pass for the whole.
+        if not connection.scalar(text("select every from own_tenants")):
+            raise LedgerUnavailable(
+                "the user of postgres.url sees the rows of some tenants only: export as the tables' owner, or as a "
+                "worker of all tenants"
+            )
         yield HistorySnapshot(connection)
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +11,13 @@ from pathlib import Path
 import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from typer import Typer
 from typer.testing import CliRunner
 
 from monitor.cli import readers, sql
 from monitor.config import PostgresSettings
-from monitor.domain.errors import GroundwatchError
+from monitor.domain.errors import GroundwatchError, InvalidInput
 from monitor.resources import resource
 from monitor.storage.asking import Question, answering
 from monitor.storage.feedback import FeedbackBook
@@ -125,6 +126,22 @@ def test_a_terminal_gets_a_table_that_it_need_not_obey(run: Run, monkeypatch: py
     assert err == "1 row\n"
 
 
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_what_a_terminal_would_obey_reaches_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch, *, on_terminal: bool
+) -> None:
+    monkeypatch.setattr(sql, "_on_terminal", lambda: on_terminal)
+    hostile = "a\x1b[31mb\x9bc\u202ed"
+    query = "select :it::text as it"
+    code, out, _ = run("sql", "--json", query, "--param", f"it={hostile}")
+    assert (code, out) == (0, '{"it": "a\\u001b[31mb\\u009bc\\u202ed"}\n')
+    assert json.loads(out) == {"it": hostile}
+    shown = "a [31mb c d" if on_terminal else hostile
+    assert run("sql", "--csv", query, "--param", f"it={hostile}")[1] == f"it\n{shown}\n"
+    said = run("sql", "select :it::text::int as it", "--param", f"it={hostile}")[2]
+    assert said == 'invalid input syntax for type integer: "a [31mb c d"'
+
+
 def test_a_query_without_rows_still_has_columns(run: Run) -> None:
     assert run("sql", "select trace_id, label from verdict_history") == (0, "trace_id,label\n", "")
     assert run("sql", "--json", "select trace_id from verdict_history") == (0, "", "")
@@ -162,6 +179,8 @@ def test_parameters_are_values_and_never_sql(run: Run) -> None:
         "",
     )
     assert "NAME=VALUE" in run("sql", query, "--param", "a")[2]
+    assert run("sql", "select ':b', 1", "--param", "b=1")[2] == "--param b: there is no :b in the query"
+    assert run("sql", "select 1,\n  :b::int")[2].endswith("  ^\nhint: :b stands for a value; give it with --param b=…")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +190,8 @@ def test_parameters_are_values_and_never_sql(run: Run) -> None:
             "select\n  nothing from verdict_history",
             r'column "nothing" does not exist, at line 2, column 3:\n    nothing',
         ),
+        ("select * from\n", r"syntax error at end of input, at line 2, column 1:\n  \n  \^"),
+        ("select '\v', '\f', '\u2028',\n  nothing", r"at line 2, column 3:\n    nothing"),
         ("selec 1", r'syntax error at or near "selec", at line 1, column 1:\n  selec 1\n  \^'),
         ("select * from verdicts", r"(?s)does not exist.*views of the schema report"),
         ("select * from public.verdicts", "permission denied"),
@@ -199,6 +220,49 @@ def test_a_query_is_stopped_at_its_time(run: Run) -> None:
     assert "no time such as" in run("sql", "--timeout", "soon", "select 1")[2]
 
 
+def test_a_query_whose_rows_nobody_takes_ends_in_postgres_too(engine: Engine, postgres_url: str) -> None:
+    settings = PostgresSettings(url=SecretStr(postgres_url))
+    question = Question(sql="select repeat('x', 1000), generate_series(1, 200000000)", timeout_seconds=0.2)
+    there = text("select count(*) from pg_stat_activity where application_name = 'groundwatch sql' and datname = :name")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as owner:
+        named = {"name": engine.url.database}
+
+        def read_late() -> None:
+            with answering(settings, question) as answer:
+                assert owner.scalar(there, named) == 1
+                while owner.scalar(there, named):
+                    pass
+                for _ in answer.rows:
+                    pass
+
+        with pytest.raises(InvalidInput, match=r"stopped after 0.2 s"):
+            read_late()
+
+
+@pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_who_ended_a_query_before_its_time_is_said(engine: Engine, postgres_url: str, end: str) -> None:
+    settings = PostgresSettings(url=SecretStr(postgres_url))
+    endless = text(
+        f"select {end}(pid) from pg_stat_activity where datname = current_database() and query like '%pg_sleep(200)%'"
+        " and pid <> pg_backend_pid() and state = 'active'"
+    )
+    caught: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(InvalidInput) as error, answering(settings, Question(sql="select pg_sleep(200)")):
+            pass
+        caught.append(str(error.value))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while thread.is_alive():
+        with engine.begin() as owner:
+            owner.execute(endless)
+        thread.join(0.1)
+    assert "by the watch over readers" in caught[0]
+    assert "--timeout" in caught[0]
+
+
 def test_explain_may_be_asked(run: Run) -> None:
     assert "Result" in run("sql", "explain select 1")[1]
 
@@ -207,7 +271,7 @@ def test_a_postgres_that_is_away_is_said_to_be(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setenv("GROUNDWATCH_POSTGRES__READER_URL", "postgresql://nobody@127.0.0.1:1/none")
     assert run("sql", "select 1")[0] == 1
     monkeypatch.setenv("GROUNDWATCH_POSTGRES__READER_URL", "nonsense")
-    assert "not a URL" in run("sql", "select 1")[2]
+    assert run("sql", "select 1")[2].startswith("postgres.reader_url: not a URL")
 
 
 # As whom
@@ -230,6 +294,25 @@ def test_a_reader_sees_its_own_whatever_it_asks_for(run: Run, reader: str) -> No
     code, _, err = run("sql", "--saved", "accounting")
     assert code == 1
     assert "hint: Ask as a reader of all tenants" in err
+
+
+STEP_OUT = (
+    "select set_config('role', 'none', true),"
+    " (select count(*) from ts_stat($$select to_tsvector('simple', tenant) from public.reader_tenants$$)) as words"
+)
+
+
+def test_without_a_reader_the_role_holds_off_mistakes_and_not_people(run: Run) -> None:
+    assert "permission denied" in run("sql", "select * from public.reader_tenants")[2]
+    # As the guide says.
+    assert run("sql", STEP_OUT)[0] == 0
+
+
+@pytest.mark.usefixtures("filled", "reader")
+def test_a_reader_has_nothing_to_step_out_to(run: Run) -> None:
+    code, out, err = run("sql", STEP_OUT)
+    assert (code, out) == (1, "")
+    assert "permission denied for table reader_tenants" in err
 
 
 # Saved queries
@@ -327,6 +410,26 @@ def test_a_reader_that_makes_no_sense_is_refused(run: Run, arguments: tuple[str,
     code, out, err = run("readers", "add", "somebody", *arguments, stdin=stdin)
     assert (code, out) == (1, "")
     assert said in err
+
+
+def test_a_readers_password_tenants_and_time_change(run: Run) -> None:
+    name = f"r_{secrets.token_hex(4)}"
+    first = run("readers", "add", name, "--tenant", "city")[1]
+    code, second, err = run("readers", "change", name, "--new-password")
+    assert (code, err) == (0, f"{name} is changed\n")
+    assert len(second.strip()) > 40
+    assert second != first
+    said = run("readers", "change", name, "--all-tenants", "--timeout", "1m", "--json")[1]
+    assert json.loads(said) == {"name": name, "tenants": ["*"], "timeout_seconds": 60.0}
+    said = run("readers", "change", name, "--password-stdin", "--json", stdin="correct horse battery\n")[1]
+    assert json.loads(said) == {"name": name}
+    listed = json.loads(run("readers", "list", "--json")[1])
+    assert (listed["tenants"], listed["timeout_seconds"]) == (["*"], 60.0)
+    assert run("readers", "change", name)[2].startswith("name what changes")
+    assert "one of the two" in run("readers", "change", name, "--tenant", "a", "--all-tenants")[2]
+    assert "one of the two" in run("readers", "change", name, "--new-password", "--password-stdin")[2]
+    assert "no reader" in run("readers", "change", "nobody", "--timeout", "1s")[2]
+    assert run("readers", "remove", name)[0] == 0
 
 
 def test_the_password_lets_in_over_scram(run: Run, postgres_url: str) -> None:

@@ -1,9 +1,11 @@
 """Attempts to read another tenant's rows, to write, and to run for ever, as a reader of one tenant."""
 
+import os
 import secrets
+import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, LiteralString
@@ -20,7 +22,7 @@ from monitor.domain.feedback import Thumb
 from monitor.services.rates import segment_rates
 from monitor.services.reader_watch import ReaderWatch
 from monitor.storage.access import OWN, VIEWS_ROLE, covered_since, protect, release
-from monitor.storage.access_readers import add_reader, list_readers, remove_reader, stop_overlong
+from monitor.storage.access_readers import add_reader, change_reader, list_readers, remove_reader, stop_overlong
 from monitor.storage.engine import create_ledger_engine, transaction
 from monitor.storage.escalations import EscalationQueue
 from monitor.storage.feedback import FeedbackBook
@@ -361,6 +363,54 @@ def test_statistics_of_tables_are_not_shown(reader: Connect, postgres_url: str) 
     assert reader("city").execute(query).fetchall() == []
 
 
+def test_no_estimate_depends_on_words_that_are_not_seen(filled: Engine, reader: Connect) -> None:
+    session = reader("city")
+    conditions: list[LiteralString] = [
+        f"{column} {condition}"
+        for column in ("answer", "question", "reasoning", "detail")
+        for condition in ("< 'R'", "< 'RIVAL-M'", "< 'RIVAL-T'", "= 'RIVAL-SECRET?'", "< 'Z'")
+    ]
+    plans: dict[str, set[tuple[int, ...]]] = {}
+    for condition in conditions:
+        row = session.execute(
+            "explain (format json) select 1 from report.verdict_history where " + condition
+        ).fetchone()
+        assert row is not None
+        kind = condition.replace("'", " ").split()
+        plans.setdefault(f"{kind[0]} {kind[1]}", set()).add(
+            tuple(node["Plan Rows"] for node in _nodes(row[0][0]["Plan"]))
+        )
+    assert {name for name, estimates in plans.items() if len(estimates) > 1} == set()
+    assert learned(filled) == set()
+
+
+WORDS = {"question", "answer", "reasoning", "detail", "comment", "corrected_answer", "note", "last_error"}
+
+
+def learned(engine: Engine) -> set[str]:
+    """Columns of words that Postgres keeps statistics of."""
+    with engine.connect() as connection:
+        named = connection.scalars(text("select attname from pg_stats where schemaname = 'public'"))
+        return WORDS & set(named)
+
+
+def test_what_postgres_had_learned_of_words_it_forgets(filled: Engine, postgres_url: str) -> None:
+    downgrade(postgres_url, "0021")
+    with filled.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("analyze")
+    assert learned(filled) >= {"question", "answer", "reasoning", "detail", "note"}
+    upgrade(postgres_url)
+    assert learned(filled) == set()
+    with filled.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("select make_day(current_date + 4)")
+        connection.exec_driver_sql(
+            "insert into payloads select event_time + interval '4 days', tenant, trace_id, service,"
+            " environment, question, documents, answer, generator_model, prompt_version, tags from payloads"
+        )
+        connection.exec_driver_sql("analyze")
+    assert learned(filled) == set()
+
+
 def test_other_ways_to_ask_show_the_same(reader: Connect) -> None:
     session = reader("city")
     with session.transaction():
@@ -418,8 +468,50 @@ def test_a_reader_that_sets_its_time_aside_is_stopped_by_the_watch(filled: Engin
         thread.join(0.1)
     thread.join()
     assert ended
-    assert stop_overlong(filled) == []
+    assert stop_overlong(filled, pace=1.0) == []
     assert other.execute("select 1").fetchone() == (1,)
+
+
+def _swallow(session: psycopg.Connection[Any]) -> None:
+    session.execute(
+        "do $$ begin loop begin perform pg_sleep(0.01), count(*) from report.verdict_history;"
+        " exception when query_canceled then null; end; end loop; end $$"
+    )
+
+
+def _read_nothing(session: psycopg.Connection[Any]) -> None:
+    session.pgconn.send_query(b"select repeat('x', 1000), generate_series(1, 100000000)")
+
+
+def _call_by_the_fast_path(session: psycopg.Connection[Any]) -> None:
+    row = session.execute("select 'pg_sleep(float8)'::regprocedure::oid::bigint").fetchone()
+    assert row is not None
+    body = struct.pack("!IHHHIdH", row[0], 1, 1, 1, 8, 200.0, 1)
+    os.write(session.pgconn.socket, b"F" + struct.pack("!I", len(body) + 4) + body)
+
+
+@pytest.mark.parametrize("run", [_swallow, _read_nothing, _call_by_the_fast_path])
+def test_nothing_outlives_its_time_however_it_is_asked(
+    filled: Engine, reader: Connect, run: Callable[[psycopg.Connection[Any]], None]
+) -> None:
+    session = reader("city", seconds=0.2)
+    session.execute("set statement_timeout = 0")
+
+    def stay() -> None:
+        with suppress(psycopg.OperationalError):
+            run(session)
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    watch = ReaderWatch(filled, pace=0.5)
+    state_of = text("select state from pg_stat_activity where pid = :pid")
+    ended = 0
+    with filled.connect().execution_options(isolation_level="AUTOCOMMIT") as owner:
+        while owner.scalar(state_of, {"pid": session.info.backend_pid}) not in {None, *({"idle"} if ended else ())}:
+            thread.join(0.05)
+            ended += watch.step()
+    thread.join()
+    assert ended
 
 
 # Writers
@@ -454,7 +546,7 @@ def test_a_writer_of_all_tenants_does_the_workers_work(filled: Engine, postgres_
         assert recount(own) == []
         asked = {"since": NOON, "until": datetime.now(UTC), "skill_since": NOON}
         assert segment_rates(own, **asked) == segment_rates(filled, **asked) != []
-        assert stop_overlong(own) == []
+        assert stop_overlong(own, pace=1.0) == []
 
 
 def test_a_writer_of_one_tenant_can_write_no_others_rows(filled: Engine, postgres_url: str) -> None:
@@ -596,6 +688,32 @@ def test_a_name_that_is_none_is_refused(engine: Engine, name: str) -> None:
         add_reader(engine, name=name, tenants=["city"], statement_seconds=1, password="correct horse battery")
 
 
+def test_a_reader_is_given_other_tenants_another_time_and_another_password(filled: Engine, reader: Connect) -> None:
+    query: LiteralString = "select distinct tenant from verdict_history order by 1"
+    session = reader("city")
+    name = session.info.user
+    change_reader(filled, name, tenants=["rival", "rival"])
+    assert session.execute(query).fetchall() == [("rival",)]
+    change_reader(filled, name, statement_seconds=7.5)
+    (found,) = list_readers(filled)
+    assert (found.tenants, found.statement_seconds) == (("rival",), 7.5)
+    with pytest.raises(pg.AdminShutdown):
+        session.execute("select 1")
+    with filled.connect() as connection:
+        of_role = text("select rolpassword from pg_authid where rolname = :name")
+        settings = text(
+            "select array_to_string(setconfig, ' ') from pg_db_role_setting where setrole = to_regrole(:name)"
+        )
+        assert "statement_timeout=7500ms" in str(connection.scalar(settings, {"name": name}))
+        before = connection.scalar(of_role, {"name": name})
+        change_reader(filled, name, password="another correct horse")
+        after = connection.scalar(of_role, {"name": name})
+    assert str(after).startswith("SCRAM-SHA-256$4096:")
+    assert after != before
+    with pytest.raises(InvalidInput, match="no reader"):
+        change_reader(filled, "postgres", password="another correct horse")
+
+
 def test_a_removed_readers_session_ends(filled: Engine, reader: Connect) -> None:
     session = reader("city")
     remove_reader(filled, session.info.user)
@@ -669,9 +787,10 @@ def test_an_owner_who_may_make_roles_needs_no_superuser(
         session.execute("set statement_timeout = 0")
         thread = threading.Thread(target=_until_canceled, args=(session,))
         thread.start()
-        while not stop_overlong(engine):
+        while not stop_overlong(engine, pace=1.0):
             thread.join(0.1)
         thread.join()
+    change_reader(engine, reader, tenants=["*"], statement_seconds=1, password="another correct horse")
     remove_reader(engine, reader)
     downgrade(url, "0016")
     assert upgrade(url).up_to_date
