@@ -1,14 +1,13 @@
 """`groundwatch trace`: everything that happened to one trace, in order of time."""
 
-import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from monitor.cli.console import wide_console
 from monitor.cli.ledger import ledger
+from monitor.cli.safe_json import safe_json
 from monitor.cli.trace_view import print_lineage
 from monitor.domain.errors import InvalidInput
 from monitor.storage.engine import LedgerEngine
@@ -83,15 +82,3 @@ def _as_line(key: TraceKey | None, step: Step) -> dict[str, Any]:
         "judge_version": step.judge_version,
         **step.facts,
     }
-
-
-def safe_json(value: Any) -> str:
-    """JSON on one line in which whatever a terminal would obey or hide is escaped; all else is as it is."""
-    line = json.dumps(value, ensure_ascii=False, default=_plain)
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from monitor.cli.trace import safe_json
+from monitor.cli.safe_json import safe_json
 from monitor.cli.trace_view import print_lineage
 from monitor.storage.lineage import Happening, Step, TraceKey
 
@@ -70,3 +70,6 @@ def test_json_that_is_safe_to_print_says_the_same() -> None:
     assert line.isprintable()
     assert "é" in line
     assert "𝄞" in line
+    indented = safe_json(value, indent=2)
+    assert json.loads(indented) == value
+    assert all(map(str.isprintable, indented.split("\n")))
