@@ -19,6 +19,9 @@ _STYLES = {
     Happening.WAITS: "yellow",
     Happening.VERDICT: "bold",
 }
+_OF_ONE_ANSWER = {Happening.REVISED, Happening.WAITS, Happening.VERDICT}
+"""What may be told far from the answer that it is about."""
+
 Facts = Mapping[str, Any]
 Lines = list[tuple[str | Text, str]]
 
@@ -32,6 +35,7 @@ def print_lineage(console: Console, key: TraceKey | None, steps: Sequence[Step])
         whose = f"{key.tenant}/{answered['service']}/{answered['environment']}"
         console.print(Text(printable(f"{key.trace_id} of {whose}"), style="bold"))
     several = len({(step.evaluator, step.judge_version) for step in steps if step.judge_version}) > 1
+    answers = sum(step.happening is Happening.ANSWERED for step in steps)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="dim")
     table.add_column(no_wrap=True)
@@ -45,6 +49,8 @@ def print_lineage(console: Console, key: TraceKey | None, steps: Sequence[Step])
         if several and step.judge_version and step.judge_version != version:
             version = step.judge_version
             lines.insert(0, (f"{step.evaluator}, {version}", "dim"))
+        if answers > 1 and step.event_time and step.happening in _OF_ONE_ANSWER:
+            lines.insert(0, (f"of the answer of {step.event_time:%Y-%m-%d %H:%M:%S}", "dim"))
         time = f"{step.at:%H:%M:%S}.{step.at.microsecond // 1000:03d}" if step.at else ""
         name = Text(step.happening.value, style=_STYLES.get(step.happening, "cyan"))
         table.add_row(time, name, _joined(lines))
@@ -85,13 +91,18 @@ def _place(facts: Facts) -> str:
 def _received(facts: Facts) -> Lines:
     if facts["outcome"] == "duplicate":
         return [(f"again, as a duplicate that counts nowhere: {_place(facts)}", "yellow")]
-    return [(f"{_place(facts)}: {facts['outcome']}", "")]
+    sent = f", sent by replay {facts['replay_id']}" if facts["replay_id"] is not None else ""
+    return [(f"{_place(facts)}: {facts['outcome']}{sent}", "")]
 
 
 def _dead_letter(facts: Facts) -> Lines:
     field = f" at {facts['field']}" if facts["field"] else ""
     said = f"{facts['reason']}{field}: {_cut(facts['detail'])}"
     return [(f"a record with this id could not be read: {said}", ""), (_place(facts), "dim")]
+
+
+def _not_searched(facts: Facts) -> Lines:
+    return [(f"dead letters were not all searched in {facts['seconds']:g} s", "yellow")]
 
 
 def _judged(facts: Facts) -> Lines:
@@ -121,7 +132,14 @@ def _word(facts: Facts) -> str:
 
 
 def _first_verdict(facts: Facts) -> Lines:
-    return [_standing(facts)]
+    return [*_replayed(facts), _standing(facts)]
+
+
+def _replayed(facts: Facts) -> Lines:
+    if facts["replay_id"] is None:
+        return []
+    by = f", which {facts['replayed_by']} began" if facts["replayed_by"] else ""
+    return [(f"judged anew by replay {facts['replay_id']}{by}", "")]
 
 
 def _standing(facts: Facts) -> tuple[str, str]:
@@ -141,9 +159,11 @@ def _decided(facts: Facts) -> Lines:
 
 
 def _counted(facts: Facts) -> Lines:
-    seen = "has seen" if facts["seen_by_detector"] else "has not seen"
+    seen = "the drift detector has seen it" if facts["seen_by_detector"] else "the drift detector has not seen it"
+    if facts["seen_by_detector"] is None:
+        seen = "no detector hears of replays"
     counts = f"{_count(facts['verdicts'], 'verdict')}, {facts['hallucinated']:,} hallucinated"
-    return [(f"in the minute {facts['minute']:%H:%M}: {counts}; the drift detector {seen} it", "dim")]
+    return [(f"in the minute {facts['minute']:%H:%M}: {counts}; {seen}", "dim")]
 
 
 def _escalated(facts: Facts) -> Lines:
@@ -171,7 +191,7 @@ def _last_error(facts: Facts) -> Lines:
 
 def _revised(facts: Facts) -> Lines:
     line, style = _standing(facts)
-    return [(f"after the pool: {line}", style)]
+    return [(f"after {'the pool' if facts['by'] == 'pool' else 'a replay'}: {line}", style)]
 
 
 def _alert(facts: Facts) -> Lines:
@@ -213,6 +233,7 @@ def _feedback(facts: Facts) -> Lines:
 
 def _verdict(facts: Facts) -> Lines:
     lines: Lines = [_standing(facts) if facts["outcome"] != "pending" else ("none yet: the pool is asked", "yellow")]
+    lines = [*_replayed(facts), *lines]
     if facts["decided_by"]:
         lines.append((f"decided by {', '.join(facts['decided_by'])}", "dim"))
     if facts["reasoning"]:
@@ -276,6 +297,7 @@ _TELLERS: Mapping[Happening, Callable[[Facts], Lines]] = {
     Happening.DRAWN: _drawn,
     Happening.LABELLED: _labelled,
     Happening.FEEDBACK: _feedback,
+    Happening.NOT_SEARCHED: _not_searched,
     Happening.WAITS: _waits,
     Happening.VERDICT: _verdict,
 }

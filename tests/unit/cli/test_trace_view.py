@@ -25,6 +25,7 @@ def shown(answer: str, *places: tuple[int, int]) -> str:
         "detail": None,
         "reasoning": None,
         "decided_by": [],
+        "replay_id": None,
         "unsupported": spans,
         "answer": answer,
     }
