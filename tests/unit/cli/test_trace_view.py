@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
@@ -57,6 +58,27 @@ def shown(answer: str, *places: tuple[int, int]) -> str:
 )
 def test_what_is_unsupported_is_marked_in_the_answer(places: tuple[tuple[int, int], ...], expected: str) -> None:
     assert shown("abcdef", *places) == expected
+
+
+@pytest.mark.parametrize("width", [60, 79, 80, 100])
+def test_nothing_is_wider_than_the_terminal_and_nothing_is_left_out(width: int) -> None:
+    facts = {"topic": "rag.traces.v1", "partition": 0, "offset": 7, "replay_id": None, "outcome": "z" * 150}
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    key = TraceKey(tenant="city", trace_id="t" * 90)
+    segment = {"texts_kept": False, "service": "s", "environment": "e"}
+    steps = [
+        Step(happening=Happening.ANSWERED, at=at, facts=segment),
+        Step(happening=Happening.RECEIVED, at=None, facts=facts),
+    ]
+    output = io.StringIO()
+    print_lineage(Console(width=width, file=output), key, steps)
+    lines = output.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert output.getvalue().count("z") == 150
+    assert [line.rstrip() for line in lines if "2026" in line] == ["2026-03-01"]
+    # Under its step where there is little room, beside it elsewhere.
+    [step] = [line.rstrip() for line in lines if "received" in line]
+    assert (step.strip() == "received") is (width < 80)
 
 
 def test_a_long_answer_is_cut_and_says_how_long_it_is() -> None:
