@@ -1,7 +1,9 @@
 """`groundwatch reconcile`: traces that were accepted and never judged, found and put back."""
 
+import getpass
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +16,9 @@ from monitor.cli.safe_json import safe_json
 from monitor.config import KafkaSettings, load_settings
 from monitor.domain.errors import GroundwatchError, InvalidInput
 from monitor.services.reconcile import Sending, count, find_holes, heal
+from monitor.services.reconcile import accept_lost as accept
 from monitor.services.reconcile_spool import empty_shelves, look_at_shelves
-from monitor.services.stopping import StopOnSignals
+from monitor.services.stopping import stopping_on_signals
 from monitor.storage.engine import LedgerEngine
 from monitor.streaming.producer import Producer
 
@@ -48,13 +51,22 @@ def reconcile(
     rate: Annotated[
         float, typer.Option(min=0.1, max=100_000, help="Records a second that --apply puts back, at most.")
     ] = 1000.0,
+    accept_lost: Annotated[
+        bool,
+        typer.Option(
+            "--accept-lost",
+            help="With --apply: what Kafka has no more ends as dead letters, and is not lost any longer.",
+        ),
+    ] = False,
+    actor: Annotated[str | None, typer.Option(help="Who accepts that; your user name when absent.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Find traces that lie in Kafka and were passed over: no verdict, no dead letter, nothing on its way.
 
     With --apply exactly those records are read again and put back on the traces topic as new ones. The old offsets then
     end as duplicates of the new ones, so that the accounting adds up: `lost` goes down by as many. What Kafka has no
-    more is lost, and named by partition and offsets. Run it again at any time: it repeats nothing that it has finished.
+    more is lost, and named by partition and offsets, each time until --accept-lost ends it. Run it again at any time:
+    it repeats nothing that it has finished.
     Ctrl-C ends it between two chunks of at most a hundred records.
 
     Exits with 0 when nothing is missing (any more), 3 when a dry run finds what --apply can put back, else 1 when
@@ -64,11 +76,16 @@ def reconcile(
     settings = load_settings()
     if spool is not None and not spool.is_dir():
         raise InvalidInput(f"--spool: {spool} is no directory")
+    if accept_lost and not apply:
+        raise InvalidInput("--accept-lost goes with --apply; look first at what is lost, without both")
+    who = (actor or _user()) if accept_lost else ""
     with ledger() as engine:
         outcome = Outcome(applied=apply, holes=find_holes(engine, settings.kafka, patience_seconds=patience))
         try:
             if apply:
                 _put_back(engine, settings.kafka, outcome, spool=spool, rate=rate)
+                if accept_lost and not outcome.stopped:
+                    _accept(engine, outcome, actor=who)
             elif spool is not None:
                 outcome.shelves = {one.directory: one for one in look_at_shelves(spool, settings.kafka)}
         except GroundwatchError as error:
@@ -81,9 +98,8 @@ def reconcile(
 
 
 def _put_back(engine: LedgerEngine, kafka: KafkaSettings, outcome: Outcome, *, spool: Path | None, rate: float) -> None:
-    stopping = StopOnSignals()
     of = sum(count(hole.there) for hole in outcome.holes)
-    with closing(Producer(kafka)) as producer:
+    with closing(Producer(kafka)) as producer, stopping_on_signals() as stopping:
         sending = Sending(producer, rate=rate, stop=stopping)
         for number, _ in enumerate(_steps(engine, kafka, outcome, spool, sending), start=1):
             if number % _LINES_EVERY == 0:
@@ -91,6 +107,20 @@ def _put_back(engine: LedgerEngine, kafka: KafkaSettings, outcome: Outcome, *, s
                 spooled = f", and {left:,} of the spool" if left else ""
                 typer.echo(f"put back {outcome.sent:,} of {of:,}{spooled}", err=True)
     outcome.stopped = stopping.is_set()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user may have a number only.
+        raise InvalidInput("--actor: your user has no name here; say who accepts what is lost") from None
+
+
+def _accept(engine: LedgerEngine, outcome: Outcome, *, actor: str) -> None:
+    at = datetime.now(UTC)
+    for place, healed in outcome.healed.items():
+        outcome.accepted[place] = accept(engine, healed, actor=actor, at=at)
 
 
 def _steps(
@@ -119,6 +149,10 @@ def _tell(outcome: Outcome, *, as_json: bool) -> None:
         typer.echo("stopped; run it again, and it goes on", err=True)
     elif outcome.findable:
         typer.echo("nothing was changed; --apply puts them back", err=True)
+    elif outcome.lost and not outcome.applied:
+        typer.echo(
+            "nothing was changed, and nothing can be put back; --apply --accept-lost closes the account", err=True
+        )
 
 
 def _code(outcome: Outcome) -> int:

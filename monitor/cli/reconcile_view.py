@@ -20,6 +20,7 @@ class Outcome:
         applied: whether it was to be put back.
         healed: by topic and partition; those that were not begun are left out.
         shelves: by their directory; those that hold nothing are left out.
+        accepted: records that were accepted as lost, likewise.
         stopped: by Ctrl-C, before all was put back.
         problem: what else ended it.
     """
@@ -28,6 +29,7 @@ class Outcome:
     holes: Sequence[Hole]
     healed: dict[tuple[str, int], Healed] = field(default_factory=dict)
     shelves: dict[Path, Shelf] = field(default_factory=dict)
+    accepted: dict[tuple[str, int], int] = field(default_factory=dict)
     stopped: bool = False
     problem: str | None = None
 
@@ -46,8 +48,9 @@ class Outcome:
 
     @property
     def lost(self) -> bool:
-        """Whether Kafka has some records no more."""
-        return any(hole.gone for hole in self.holes) or any(one.absent for one in self.healed.values())
+        """Whether Kafka has some records no more, and nobody has accepted that."""
+        gone = sum(count(hole.gone) for hole in self.holes) + sum(one.absent for one in self.healed.values())
+        return gone > sum(self.accepted.values())
 
     @property
     def stays(self) -> bool:
@@ -61,15 +64,17 @@ def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
         "applied": outcome.applied,
         "stopped": outcome.stopped,
         "problem": outcome.problem,
-        "holes": [_hole(hole, outcome.healed.get((hole.log, hole.partition))) for hole in outcome.holes],
+        "holes": [_hole(hole, outcome) for hole in outcome.holes],
         "spools": [_shelf(shelf) for shelf in outcome.shelves.values()],
     }
 
 
-def _hole(hole: Hole, healed: Healed | None) -> dict[str, Any]:
+def _hole(hole: Hole, outcome: Outcome) -> dict[str, Any]:
+    healed = outcome.healed.get((hole.log, hole.partition))
     done = {name: getattr(healed, name) for name in ("sent", "settled", "absent", "left")} if healed else {}
     place = {"topic": hole.log, "partition": hole.partition}
-    return {**place, "there": _bounds(hole.there), "lost": _bounds(hole.gone), **done}
+    accepted = {"accepted_as_lost": outcome.accepted.get((hole.log, hole.partition), 0)}
+    return {**place, "there": _bounds(hole.there), "lost": _bounds(hole.gone), **done, **accepted}
 
 
 def _shelf(shelf: Shelf) -> dict[str, Any]:
@@ -103,6 +108,10 @@ def lines(outcome: Outcome) -> Iterator[str]:
             absent = f"; {one.absent:,} were not there any more, and are lost" if one.absent else ""
             left = f"; {one.left:,} are left" if one.left else ""
             yield f"partition {one.hole.partition}: put back {one.sent:,}{absent}{left}"
+    for (log, partition), accepted in outcome.accepted.items():
+        if accepted:
+            told = f"{accepted:,} accepted as lost, and counted as dead letters from now on"
+            yield f"{log}, partition {partition}: {told}"
     for shelf in outcome.shelves.values():
         said = "; ".join(_readable(shelf, applied=outcome.applied) if shelf.topic else _exports(shelf))
         yield printable(f"{shelf.directory}: {said}")

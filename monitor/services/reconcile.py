@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from monitor.config import KafkaSettings
@@ -19,7 +20,7 @@ from monitor.services.chunks import CHUNK_BYTES
 from monitor.services.replay import Pace, key_of
 from monitor.services.stopping import Stop
 from monitor.storage.engine import LedgerEngine
-from monitor.storage.gaps import KnownPartition, gaps, known_partitions, settle
+from monitor.storage.gaps import KnownPartition, bury_lost, gaps, known_partitions, settle
 from monitor.streaming.lag import end_offsets, group_lag
 from monitor.streaming.single_offsets import StoredRecord, first_offsets, read_offsets
 from monitor.streaming.topics import judge_group, ledger_group, topic_id
@@ -153,6 +154,27 @@ def heal(engine: LedgerEngine, kafka: KafkaSettings, hole: Hole, *, sending: Sen
         yield healed
         sending.paid(len(chunk))
     yield replace(healed, absent=count(hole.there) - healed.sent)
+
+
+def accept_lost(engine: LedgerEngine, healed: Healed, *, actor: str, at: datetime) -> int:
+    """Let what Kafka has no more end as dead letters; how many records.
+
+    Args:
+        engine: of the ledger.
+        healed: a hole of which all was put back that is still there.
+        actor: who accepts that.
+        at: when.
+
+    Raises:
+        LedgerUnavailable: the rest is still lost.
+    """
+    hole = healed.hole
+    absent = [
+        gap
+        for part in (hole.there if healed.absent else ())
+        for gap in gaps(engine, hole.log, hole.partition, start=part.start, stop=part.stop)
+    ]
+    return sum(bury_lost(engine, hole.log, hole.partition, lost, actor=actor, at=at) for lost in (*hole.gone, *absent))
 
 
 def deliver(producer: Sender, messages: Sequence[tuple[str, bytes | None, bytes]]) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,23 @@ from typer.testing import CliRunner
 
 from monitor.cli.reconcile import register
 from monitor.config import KafkaSettings, PolicySettings, PostgresSettings, Settings, to_environment
-from monitor.domain.errors import SpoolUnavailable
+from monitor.domain.errors import InvalidInput, SpoolUnavailable
 from monitor.ingest.forward import DAMAGED
 from monitor.ingest.spool import Spool
 from monitor.ingest.spool_file import Entry
 from monitor.services.chunks import CHUNK_BYTES
-from monitor.services.reconcile import LedgerBehind, chunks_of, hole_in
+from monitor.services.reconcile import Healed, Hole, LedgerBehind, accept_lost, chunks_of, hole_in
 from monitor.storage.accounting import Accounting, accounting
 from monitor.storage.gaps import gaps, settle
 from monitor.storage.ledger import Ledger
 from monitor.storage.recount import recount
+from monitor.storage.replays import Kind, ReplayBook, Selection
+from monitor.storage.replays_source import next_chunk
 from monitor.streaming.lag import end_offsets
 from monitor.streaming.single_offsets import StoredRecord, read_offsets
 from monitor.streaming.topics import judge_group
 from monitor.wire import MAX_MESSAGE_BYTES
-from tests.examples.assessments import TOPIC, assessment, dead_letter
+from tests.examples.assessments import NOON, TOPIC, assessment, dead_letter
 from tests.support.pipeline import DEADLINE, Pipeline, pipeline
 from tests.support.processes import command
 from tests.support.topic_reader import read_all, read_records
@@ -140,9 +143,54 @@ def test_what_is_on_its_way_is_no_hole(line: Pipeline, settings: Settings, run: 
 def test_a_topic_made_anew_has_lost_what_was_in_flight(engine: Engine, settings: Settings, run: Run) -> None:
     said = [assessment(number, end=9) for number in (2, 3, 6)]
     Ledger(engine).record([replaced(one, settings.kafka.traces_topic) for one in said])
-    code, out, _ = run()
+    code, out, err = run()
     assert code == 1
     assert "partition 0: 6 lost, Kafka has them no more, offsets 0 to 1, 4 to 5, 7 to 8" in out
+    assert "puts them back" not in err
+    assert "nothing can be put back; --apply --accept-lost closes the account" in err
+    assert run("--apply")[0] == 1
+
+
+def test_what_is_lost_can_be_accepted_once(
+    engine: Engine, settings: Settings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.storage.gaps._BURIED_AT_ONCE", 4)
+    said = [assessment(number, end=30) for number in (2, 3, 20)]
+    log = settings.kafka.traces_topic
+    Ledger(engine).record([replaced(one, log) for one in said])
+    with pytest.raises(InvalidInput, match="--accept-lost goes with --apply"):
+        run("--accept-lost")
+    assert (accounting(engine).in_flight, accounting(engine).dead_letters) == (27, 0)
+    code, out, _ = run("--apply", "--accept-lost", "--actor", "ana")
+    assert (code, "27 accepted as lost, and counted as dead letters from now on" in out) == (0, True)
+    found = accounting(engine)
+    assert (found.accepted, found.verdicts, found.dead_letters, found.in_flight, found.lost) == (30, 3, 27, 0, 0)
+    assert recount(engine) == []
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "select record_offset, reason, detail, is_trace from report.dead_letter_history order by record_offset"
+            )
+        ).all()
+    assert [row.record_offset for row in rows] == [0, 4, 8, 12, 16, 21, 25, 29]
+    assert {(row.reason, row.is_trace) for row in rows} == {("lost", True)}
+    assert rows[0].detail == "2 records of offsets 0 to 1, which Kafka has no more; accepted as lost by ana"
+    assert run("--apply", "--accept-lost")[:2] == (0, "nothing is missing\n")
+    # There is nothing in them to be judged again.
+    selection = Selection(kind=Kind.DEAD_LETTERS, since=None, until=datetime.now(UTC) + timedelta(hours=1))
+    replay = ReplayBook(engine).begin(selection, judge_version=None, actor="bo")
+    chunk = next_chunk(engine, replay, limit=50, traces_topic=log)
+    assert (chunk.raw, chunk.refused) == ([], 8)
+
+
+def test_offsets_at_which_nothing_lay_are_accepted_too(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([assessment(number, end=9) for number in (2, 8)])
+    hole = Hole(log=TOPIC, partition=0, there=(range(3, 8),), gone=(range(2),))
+    assert settle(engine, TOPIC, 0, [3, 6]) == 2
+    assert accept_lost(engine, Healed(hole=hole, sent=2, settled=2, absent=3), actor="ana", at=NOON) == 5
+    found = accounting(engine)
+    assert (found.dead_letters, found.duplicates, found.in_flight) == (5, 2, 0)
+    assert recount(engine) == []
 
 
 def replaced(said: Any, topic: str) -> Any:
