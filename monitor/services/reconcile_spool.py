@@ -125,14 +125,12 @@ def _emptied(spool: SpoolRemains, shelf: Shelf, topic: str, sending: Sending) ->
         if sending.stop.is_set():
             return
         whole = [one for one in aside if one.reason != DAMAGED]
-        # Alone: what Kafka refuses takes the others of its batch along.
-        taken = [one.position for one in whole if _refusal(topic, one.entry, sending) is None]
-        spool.forget_aside(taken)
+        taken = _send_aside(spool, topic, whole, sending)
         shelf = replace(
             shelf,
-            whole=shelf.whole + len(taken),
+            whole=shelf.whole + taken,
             damaged=shelf.damaged + len(aside) - len(whole),
-            refused=shelf.refused + len(whole) - len(taken),
+            refused=shelf.refused + len(whole) - taken,
         )
         yield shelf
         sending.paid(len(aside))
@@ -145,6 +143,19 @@ def _emptied(spool: SpoolRemains, shelf: Shelf, topic: str, sending: Sending) ->
         shelf = replace(_seen(shelf, good, damaged=damaged), refused=shelf.refused + len(kept) - damaged)
         yield shelf
         sending.paid(len(waiting))
+
+
+def _send_aside(spool: SpoolRemains, topic: str, whole: Sequence[SetAside], sending: Sending) -> int:
+    """Send each alone, for what Kafka refuses takes the others of its batch along, and forget it; how many."""
+    taken: list[int] = []
+    try:
+        for one in whole:
+            if _refusal(topic, one.entry, sending) is None:
+                taken.append(one.position)  # noqa: PERF401 - those before a failure count
+    finally:
+        if taken:
+            spool.forget_aside(taken)
+    return len(taken)
 
 
 def _send_waiting(spool: SpoolRemains, topic: str, waiting: Sequence[Spooled], sending: Sending) -> dict[int, str]:

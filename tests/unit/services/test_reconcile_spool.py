@@ -103,6 +103,22 @@ def test_what_kafka_did_not_acknowledge_is_still_there(tmp_path: Path) -> None:
     assert list(look_at_shelves(tmp_path, KAFKA)) == []
 
 
+def test_of_what_was_set_aside_each_is_forgotten_once_kafka_has_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=1 << 24)
+    spool.append(entries(*range(3))).result(10)
+    for position in (1, 2, 3):
+        spool.set_aside(position, "too large")
+    spool.acknowledge(3)
+    spool.close()
+    producer = MemoryProducer()
+    producer.fails_after = 2
+    with pytest.raises(StreamUnavailable):
+        emptied(tmp_path, producer)
+    producer.down, producer.fails_after = False, None
+    assert emptied(tmp_path, producer)[tmp_path.name].whole == 1
+    assert [key for _, key, _ in producer.records] == [one.key for one in entries(*range(3))]
+
+
 def test_it_stops_between_two_chunks_and_goes_on(tmp_path: Path) -> None:
     spooled(tmp_path, entries(*range(25)))
     producer, stop = MemoryProducer(), Event()
