@@ -1,7 +1,7 @@
 """`groundwatch verify`: whether what is counted still says what the rows say."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -89,8 +89,6 @@ class _Told:
 def _recount(steps: Sequence[Step], *, quiet: bool) -> _Told:
     """Every step, each told as soon as it is known; what fails takes nothing of the others along."""
     told = _Told()
-    # A bar takes standard output for itself where that is a terminal, and elsewhere must not.
-    output = None if sys.stdout.isatty() else sys.stdout
     with progress("recounting", len(steps), 0) as advance:
         for number, step in enumerate(steps):
             try:
@@ -98,7 +96,7 @@ def _recount(steps: Sequence[Step], *, quiet: bool) -> _Told:
             except RecountTooSlow as error:
                 told.not_counted.append(step.about)
                 told.problem = f"{error}; give it longer with --patience"
-                typer.echo(printable(f"{step.about}: not counted: {error}"), err=True)
+                _narrate(f"{step.about}: not counted: {error}")
             except LedgerUnavailable as error:
                 told.not_counted += [one.about for one in steps[number:]]
                 told.problem = str(error)
@@ -109,20 +107,28 @@ def _recount(steps: Sequence[Step], *, quiet: bool) -> _Told:
                 break
             else:
                 told.found += found
-                _tell(step.about, found, None if quiet else (lambda line: typer.echo(line, file=output)))
+                _tell(step.about, found, quiet=quiet)
             advance()
     return told
 
 
-def _tell(about: str, found: Found, out: Callable[[str], None] | None) -> None:
+def _tell(about: str, found: Found, *, quiet: bool) -> None:
     if found.total:
-        typer.echo(printable(f"{about}: {found.total:,} differ"), err=True)
-    if out is None:
+        _narrate(f"{about}: {found.total:,} differ")
+    if quiet:
         return
     for one in found.differences[:_SHOWN]:
-        out(printable(f"{one.table} {one.key}: {_difference(one.stored, one.counted)}"))
+        typer.echo(printable(f"{one.table} {one.key}: {_difference(one.stored, one.counted)}"))
     if found.total > _SHOWN:
-        out(printable(f"and {found.total - _SHOWN:,} more in {about}; --json has the first {MOST_KEPT:,} of all"))
+        typer.echo(
+            printable(f"and {found.total - _SHOWN:,} more in {about}; --json has the first {MOST_KEPT:,} of all")
+        )
+
+
+def _narrate(line: str) -> None:
+    # The bar stands in this line, and comes back below.
+    bar = "\r\x1b[2K" if sys.stderr.isatty() else ""
+    typer.echo(bar + printable(line), err=True)
 
 
 def _sum(told: _Told) -> str:
