@@ -1,6 +1,5 @@
 """How tables look, and how wide they are."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -26,13 +25,6 @@ _PIPE_WIDTH = 200
 def printable(text: str) -> str:
     """The text on one line, without what a terminal would obey or hide: each such character becomes a blank."""
     return "".join(char if char.isprintable() else " " for char in text)
-
-
-def escaped(line: str) -> str:
-    """A line of JSON in which whatever a terminal would obey or hide is escaped; it means the same."""
-    if line.isprintable():
-        return line
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
 
 
 def plain_table(words: Sequence[str], numbers: Sequence[str]) -> Table:

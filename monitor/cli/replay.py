@@ -15,7 +15,7 @@ from monitor.cli.ledger import ledger
 from monitor.cli.moments import moment
 from monitor.cli.replay_report import print_report, report_as_json
 from monitor.cli.replay_view import replay_line, show_replays
-from monitor.cli.trace import safe_json
+from monitor.cli.safe_json import safe_json
 from monitor.config import Settings, load_settings
 from monitor.domain.dead_letter import DeadLetterReason
 from monitor.domain.errors import InvalidInput, StreamUnavailable

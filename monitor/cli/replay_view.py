@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from monitor.cli.console import plain_table, printable, wide_console
-from monitor.cli.trace import safe_json
+from monitor.cli.safe_json import safe_json
 from monitor.services.replay_waiting import Positions
 from monitor.storage.replays import Replay, ReplayState, Selection
 

@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from monitor.cli.console import escaped, plain_table, printable, wide_console
+from monitor.cli.console import plain_table, printable, wide_console
 from monitor.cli.durations import duration
 from monitor.cli.records import opened
+from monitor.cli.safe_json import escaped
 from monitor.config import load_settings
 from monitor.domain.errors import InvalidInput
 from monitor.storage.asking import Answer, Question, answering

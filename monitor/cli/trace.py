@@ -1,19 +1,19 @@
 """`groundwatch trace`: everything that happened to one trace, in order of time."""
 
-import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from monitor.cli.console import wide_console
 from monitor.cli.ledger import ledger
+from monitor.cli.safe_json import safe_json
 from monitor.cli.trace_view import print_lineage
 from monitor.domain.errors import InvalidInput
 from monitor.storage.engine import LedgerEngine
-from monitor.storage.lineage import Step, TraceKey, find_traces
-from monitor.storage.lineage_steps import read_dead_letters, read_lineage
+from monitor.storage.lineage import Happening, Step, TraceKey, find_traces, in_order
+from monitor.storage.lineage_letters import find_dead_letters
+from monitor.storage.lineage_steps import read_lineage
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +33,9 @@ def trace(
     and what came of that, alerts whose time it falls in, labels, feedback, and the verdicts of other judge versions. An
     OpenTelemetry trace may hold several answers: all are told. docs/lineage.md lists the steps.
     """
+    for name, given in (("ID", trace_id), ("--tenant", tenant or "")):
+        if not given.isascii() and any("\ud800" <= char <= "\udfff" for char in given):
+            raise InvalidInput(f"{name}: {given!r} is no UTF-8")
     with ledger() as engine:
         keys = find_traces(engine, trace_id, tenant=tenant)
         _hold_one_tenant(trace_id, keys)
@@ -62,15 +65,15 @@ def _unread(engine: LedgerEngine, trace_id: str, tenant: str | None) -> list[Ste
     Raises:
         InvalidInput: there is none either.
     """
-    found = read_dead_letters(engine, trace_id)
-    letters = [step for step in found if tenant is None or step.facts["names_tenant"] in (None, tenant)]
-    if not letters:
+    found = in_order(find_dead_letters(engine, trace_id, tenant=tenant))
+    if not any(step.happening is Happening.DEAD_LETTER for step in found):
         whose = "no tenant has a" if tenant is None else f"tenant {tenant!r} has no"
+        unsure = "; dead letters are many, and were not all searched" if found else ""
         raise InvalidInput(
             f"{whose} trace {trace_id!r}: it may not have arrived yet (groundwatch status), have been left out by"
-            " sampling, or be kept no longer"
+            f" sampling, or be kept no longer{unsure}"
         )
-    return letters
+    return found
 
 
 def _as_line(key: TraceKey | None, step: Step) -> dict[str, Any]:
@@ -81,17 +84,6 @@ def _as_line(key: TraceKey | None, step: Step) -> dict[str, Any]:
         "step": step.happening.value,
         "evaluator": step.evaluator,
         "judge_version": step.judge_version,
+        "event_time": step.event_time,
         **step.facts,
     }
-
-
-def safe_json(value: Any) -> str:
-    """JSON on one line in which whatever a terminal would obey or hide is escaped; all else is as it is."""
-    line = json.dumps(value, ensure_ascii=False, default=_plain)
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -6,7 +6,6 @@ bytes: therefore each record carries a CRC-32 of its own.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
@@ -19,11 +18,14 @@ from pathlib import Path
 
 from monitor.domain.errors import SpoolUnavailable
 from monitor.ingest.salvage import Salvage, salvage, set_file_aside
+from monitor.ingest.spool_lock import hold
 
 _log = logging.getLogger(__name__)
 
 FILE_NAME = "spool.sqlite3"
-_VERSION = 1
+VERSION = 1
+"""Of the file's format, its `user_version`; 0 is a file in which nothing was made yet."""
+
 _PAGE_BYTES = 8192
 # Beyond the spool's limit, so that drained records can be deleted from a spool that is full.
 _HOUSEKEEPING_PAGES = 128
@@ -50,7 +52,7 @@ create table aside (
     key blob not null,
     value blob not null
 );
-pragma user_version = {_VERSION};
+pragma user_version = {VERSION};
 commit;
 """
 
@@ -85,6 +87,15 @@ class Spooled:
     intact: bool
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetAside:
+    """A record that could not be sent, with why."""
+
+    position: int
+    reason: str
+    entry: Entry
+
+
 def _checksum(key: bytes, value: bytes) -> int:
     return zlib.crc32(value, zlib.crc32(key))
 
@@ -102,6 +113,22 @@ def read_records(connection: sqlite3.Connection, after: int, *, limit: int, max_
             entry = Entry(key=key, value=value)
             found.append(Spooled(position=position, entry=entry, intact=_checksum(key, value) == checksum))
             size += entry.size
+            if size >= max_bytes:
+                break
+    return found
+
+
+def read_aside(connection: sqlite3.Connection, after: int, *, limit: int, max_bytes: int) -> list[SetAside]:
+    """The next records that were set aside after a position, bounded as those of `read_records`."""
+    rows = connection.execute(
+        "select position, reason, key, value from aside where position > ? order by position limit ?", (after, limit)
+    )
+    found: list[SetAside] = []
+    size = 0
+    with contextlib.closing(rows):
+        for position, reason, key, value in rows:
+            found.append(SetAside(position=position, reason=reason, entry=Entry(key=key, value=value)))
+            size += found[-1].entry.size
             if size >= max_bytes:
                 break
     return found
@@ -151,7 +178,7 @@ class SpoolFile:
         self._max_pages = max_bytes // _PAGE_BYTES + _HOUSEKEEPING_PAGES
         self._sync = sync
         self.salvaged: Salvage | None = None
-        self._lock: int | None = _lock(directory)
+        self._lock: int | None = hold(directory)
         try:
             self._open()
         except BaseException:
@@ -172,8 +199,8 @@ class SpoolFile:
         if self._writer.execute("pragma user_version").fetchone()[0] == 0:
             self._writer.executescript(_SCHEMA)
         version = self._writer.execute("pragma user_version").fetchone()[0]
-        if version != _VERSION:
-            raise SpoolUnavailable(f"{self._path} has format {version}; this groundwatch knows {_VERSION}")
+        if version != VERSION:
+            raise SpoolUnavailable(f"{self._path} has format {version}; this groundwatch knows {VERSION}")
         self._reader = self._connection()
         # One aggregate a query: SQLite answers each from one end of the tree, but both at once by a scan.
         first = self._writer.execute("select min(position) from records").fetchone()[0]
@@ -233,6 +260,21 @@ class SpoolFile:
         """The next records after a position: at most `limit`, and no more once `max_bytes` are passed."""
         return read_records(self._reader, after, limit=limit, max_bytes=max_bytes)
 
+    def read_aside(self, after: int, *, limit: int, max_bytes: int) -> list[SetAside]:
+        """As the function of this name."""
+        return read_aside(self._reader, after, limit=limit, max_bytes=max_bytes)
+
+    def forget_aside(self, positions: Sequence[int]) -> None:
+        """Remove records that were set aside and are needed no longer: all or none.
+
+        Raises:
+            sqlite3.Error: none was.
+        """
+        with self._writer:
+            self._writer.execute("begin immediate")
+            self._writer.executemany("delete from aside where position = ?", [(position,) for position in positions])
+        self.aside -= len(positions)
+
     def spooled_before(self, moment: datetime, *, after: int, limit: int) -> tuple[int, int]:
         """As the function of this name."""
         return spooled_before(self._reader, moment, after=after, limit=limit)
@@ -284,17 +326,3 @@ class SpoolFile:
             if connection is not None:
                 with contextlib.suppress(sqlite3.Error):
                     connection.close()
-
-
-def _lock(directory: Path) -> int:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SpoolUnavailable(f"spool directory {directory}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise SpoolUnavailable(f"spool directory {directory} is in use by another sidecar") from error
-    return descriptor

@@ -10,20 +10,25 @@ without a receipt is a hole, and not on its way.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from monitor.config import KafkaSettings
 from monitor.domain.errors import StreamUnavailable
-from monitor.services.replay import key_of
+from monitor.services.chunks import CHUNK_BYTES
+from monitor.services.replay import Pace, key_of
+from monitor.services.stopping import Stop
 from monitor.storage.engine import LedgerEngine
-from monitor.storage.gaps import KnownPartition, gaps, known_partitions, settle
+from monitor.storage.gaps import KnownPartition, bury_lost, gaps, known_partitions, settle
 from monitor.streaming.lag import end_offsets, group_lag
 from monitor.streaming.single_offsets import StoredRecord, first_offsets, read_offsets
 from monitor.streaming.topics import judge_group, ledger_group, topic_id
 
 _CHUNK = 100
-_DELIVERY_SECONDS = 120.0
+DELIVERY_SECONDS = 120.0
+"""The producer gives up earlier; this only keeps a lost receipt from stopping everything."""
+
 _GLANCE_SECONDS = 1.0
 
 
@@ -61,13 +66,39 @@ class Healed:
     Attributes:
         sent: records that lie in the topic once more, under new offsets.
         settled: of these, old offsets that are accounted for as duplicates of the new ones.
-        absent: offsets at which no record lay any more: they are lost.
+        absent: offsets at which no record lay any more: they are lost. Known once all were read.
     """
 
     hole: Hole
-    sent: int
-    settled: int
-    absent: int
+    sent: int = 0
+    settled: int = 0
+    absent: int = 0
+
+    @property
+    def left(self) -> int:
+        """How many are still to be put back."""
+        return count(self.hole.there) - self.sent - self.absent
+
+
+class Sending:
+    """How records are put back.
+
+    Args:
+        producer: writes; closed by whoever made it.
+        rate: records a second, at most.
+        stop: asked between two chunks.
+    """
+
+    def __init__(self, producer: Sender, *, rate: float, stop: Stop) -> None:
+        self.producer = producer
+        self.stop = stop
+        # About a second's worth: what a kill repeats, and how often progress is seen.
+        self.limit = max(1, min(_CHUNK, int(rate)))
+        self._pace = Pace(rate, stop=stop)
+
+    def paid(self, records: int) -> None:
+        """Wait until so many records are paid for, or until told to stop."""
+        self._pace.spend(records)
 
 
 def find_holes(engine: LedgerEngine, kafka: KafkaSettings, *, patience_seconds: float) -> list[Hole]:
@@ -99,22 +130,51 @@ def find_holes(engine: LedgerEngine, kafka: KafkaSettings, *, patience_seconds: 
     return [hole for hole in holes if hole.there or hole.gone]
 
 
-def heal(engine: LedgerEngine, kafka: KafkaSettings, hole: Hole, *, producer: Sender) -> Healed:
+def heal(engine: LedgerEngine, kafka: KafkaSettings, hole: Hole, *, sending: Sending) -> Iterator[Healed]:
     """Put what is still there back on the topic, then let the old offsets end as duplicates of the new ones.
 
-    A kill between the two repeats at most a hundred records, which the ledger then knows as duplicates.
+    Yields what was done after each chunk, as the last what it came to. A kill between the two repeats at most a hundred
+    records, which the ledger then knows as duplicates.
 
     Raises:
         StreamUnavailable: what was not acknowledged is still a hole.
         LedgerUnavailable: likewise.
     """
-    sent = settled = 0
-    records = read_offsets(kafka, kafka.traces_topic, hole.partition, hole.there) if hole.there else iter(())
-    for chunk in _chunks(records):
-        deliver(producer, [(kafka.traces_topic, one.key or key_of(one.value), one.value) for one in chunk])
-        settled += settle(engine, hole.log, hole.partition, [one.offset for one in chunk])
-        sent += len(chunk)
-    return Healed(hole=hole, sent=sent, settled=settled, absent=count(hole.there) - sent)
+    healed = Healed(hole=hole)
+    if not hole.there:
+        yield healed
+        return
+    for chunk in chunks_of(read_offsets(kafka, kafka.traces_topic, hole.partition, hole.there), sending.limit):
+        if sending.stop.is_set():
+            return
+        deliver(sending.producer, [(kafka.traces_topic, one.key or key_of(one.value), one.value) for one in chunk])
+        sent = healed.sent + len(chunk)
+        settled = healed.settled + settle(engine, hole.log, hole.partition, [one.offset for one in chunk])
+        healed = replace(healed, sent=sent, settled=settled)
+        yield healed
+        sending.paid(len(chunk))
+    yield replace(healed, absent=count(hole.there) - healed.sent)
+
+
+def accept_lost(engine: LedgerEngine, healed: Healed, *, actor: str, at: datetime) -> int:
+    """Let what Kafka has no more end as dead letters; how many records.
+
+    Args:
+        engine: of the ledger.
+        healed: a hole of which all was put back that is still there.
+        actor: who accepts that.
+        at: when.
+
+    Raises:
+        LedgerUnavailable: the rest is still lost.
+    """
+    hole = healed.hole
+    absent = [
+        gap
+        for part in (hole.there if healed.absent else ())
+        for gap in gaps(engine, hole.log, hole.partition, start=part.start, stop=part.stop)
+    ]
+    return sum(bury_lost(engine, hole.log, hole.partition, lost, actor=actor, at=at) for lost in (*hole.gone, *absent))
 
 
 def deliver(producer: Sender, messages: Sequence[tuple[str, bytes | None, bytes]]) -> None:
@@ -125,9 +185,9 @@ def deliver(producer: Sender, messages: Sequence[tuple[str, bytes | None, bytes]
         StreamUnavailable: not all were acknowledged.
     """
     receipts = [producer.send(topic, key, value) for topic, key, value in messages]
-    _, late = wait(receipts, timeout=_DELIVERY_SECONDS)
+    _, late = wait(receipts, timeout=DELIVERY_SECONDS)
     if late:
-        raise StreamUnavailable(f"{len(late)} of {len(receipts)} records had no receipt in {_DELIVERY_SECONDS} s")
+        raise StreamUnavailable(f"{len(late)} of {len(receipts)} records had no receipt in {DELIVERY_SECONDS} s")
     for receipt in receipts:
         receipt.result()
 
@@ -172,12 +232,15 @@ def _hole_of_before(engine: LedgerEngine, known: KnownPartition) -> Hole:
     return Hole(log=known.log, partition=known.partition, there=(), gone=tuple(missing))
 
 
-def _chunks(records: Iterator[StoredRecord]) -> Iterator[list[StoredRecord]]:
+def chunks_of(records: Iterator[StoredRecord], limit: int) -> Iterator[list[StoredRecord]]:
+    """At most `limit` together, and of a size that fits into memory whatever they hold."""
     chunk: list[StoredRecord] = []
+    size = 0
     for record in records:
-        chunk.append(record)
-        if len(chunk) == _CHUNK:
+        if chunk and (len(chunk) == limit or size + len(record.value) > CHUNK_BYTES):
             yield chunk
-            chunk = []
+            chunk, size = [], 0
+        chunk.append(record)
+        size += len(record.value)
     if chunk:
         yield chunk

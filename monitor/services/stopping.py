@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 _GLANCE_SECONDS = 0.2
@@ -50,6 +52,17 @@ class StopOnSignals:
     def _hear(self, number: int, _: Any) -> None:
         self._signal = number
         self._told = True
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[StopOnSignals]:
+    """`StopOnSignals` for a part of a command: afterwards signals do what they did before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield StopOnSignals()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def rest(stop: asyncio.Event, seconds: float) -> None:

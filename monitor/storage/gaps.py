@@ -2,17 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Engine, select, text
 
 from monitor.storage.engine import driver_cursor, retry_conflicts, snapshot, transaction
-from monitor.storage.ledger import settle_as_duplicates
+from monitor.storage.ledger import settle_offsets
 from monitor.storage.receipts import Range
+from monitor.storage.rows import storable
+from monitor.storage.statements import INSERT_DEAD_LETTER
 from monitor.storage.tables import intake
 
+LOST = "lost"
+"""Why such a dead letter is one: no worker finds that in a record."""
+
 _BLOCK = 100_000
+_BURIED_AT_ONCE = 10_000
 
 _RANGES = """
 select first_offset, outcomes from receipt_ranges join topics using (topic_id)
@@ -98,6 +106,32 @@ def settle(engine: Engine, log: str, partition: int, offsets: Sequence[int]) -> 
 
     def write() -> int:
         with transaction(engine) as connection:
-            return settle_as_duplicates(driver_cursor(connection), log, partition, offsets)
+            return settle_offsets(driver_cursor(connection), log, partition, offsets, outcome="duplicate")
 
     return retry_conflicts(write)
+
+
+def bury_lost(engine: Engine, log: str, partition: int, offsets: range, *, actor: str, at: datetime) -> int:
+    """Let records that Kafka has no more end as dead letters, ten thousand in a transaction and in a row.
+
+    Returns:
+        How many had no receipt until now.
+
+    Raises:
+        LedgerUnavailable: those of the last transaction are still lost.
+    """
+
+    def write(some: range) -> int:
+        with transaction(engine) as connection:
+            cursor = driver_cursor(connection)
+            buried = settle_offsets(cursor, log, partition, some, outcome="dead_letter")
+            if buried:
+                about = f"{buried:,} records of offsets {some.start} to {some[-1]}, which Kafka has no more"
+                detail = f"{about}; accepted as lost by {actor}"
+                # Of at least a byte none is kept: what replays dead letters passes it over.
+                row = (log, partition, some.start, LOST, storable(detail), None, b"", 1, at)
+                cursor.execute(INSERT_DEAD_LETTER, row)
+            return buried
+
+    parts = (offsets[start : start + _BURIED_AT_ONCE] for start in range(0, len(offsets), _BURIED_AT_ONCE))
+    return sum(retry_conflicts(partial(write, part)) for part in parts)

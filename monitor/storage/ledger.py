@@ -156,14 +156,14 @@ class Ledger:
         )
 
 
-def settle_as_duplicates(cursor: _Cursor, log: str, partition: int, offsets: Sequence[int]) -> int:
-    """Give records a receipt that says duplicate, those that have none, in the caller's transaction; how many."""
+def settle_offsets(cursor: _Cursor, log: str, partition: int, offsets: Sequence[int], *, outcome: str) -> int:
+    """Give records a receipt with this outcome, those that have none, in the caller's transaction; how many."""
     topics = {log: numbers(cursor, TOPICS, [(log,)])[log,]}
     cursor.execute(statements.HOLD_PARTITIONS, _columns([(log, partition, False)]))
     key = (topics[log], partition)
     known = read_receipts(cursor, {key: offsets})
     plan = Plan()
-    plan.outcomes[key] = {offset: "duplicate" for offset in offsets if not known.has(key, offset)}
+    plan.outcomes[key] = {offset: outcome for offset in offsets if not known.has(key, offset)}
     if plan.outcomes[key]:
         _insert_receipts(cursor, plan, topics)
         _count_intake(cursor, plan, {(log, partition): max(plan.outcomes[key]) + 1}, topics)

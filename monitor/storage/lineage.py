@@ -34,12 +34,13 @@ class Happening(StrEnum):
     DRAWN = "drawn"
     LABELLED = "labelled"
     FEEDBACK = "feedback"
+    NOT_SEARCHED = "not searched"
     WAITS = "waits"
     VERDICT = "verdict"
 
 
 _RANK = {happening: rank for rank, happening in enumerate(Happening)}
-_NOW = {Happening.WAITS, Happening.VERDICT}
+_NOW = {Happening.NOT_SEARCHED, Happening.WAITS, Happening.VERDICT}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +58,8 @@ class Step:
     Attributes:
         at: when, by the clock of whoever did it; None where the ledger keeps no time of it, and for what is so now.
         near: the time beside which it is shown; `at`, where there is one.
-        evaluator, judge_version: of the verdict that it is part of; None for what concerns the trace as such.
+        evaluator, judge_version, event_time: of the verdict that it is part of; None for what concerns the trace as
+            such. Answers with one id differ in their event times.
         facts: what is known of it, JSON values and times.
     """
 
@@ -67,6 +69,7 @@ class Step:
     near: datetime | None = None
     evaluator: str | None = None
     judge_version: str | None = None
+    event_time: datetime | None = None
 
 
 def find_traces(engine: Engine, name: str, *, tenant: str | None = None) -> list[TraceKey]:

@@ -1,48 +1,42 @@
 """The steps of a trace's lineage, read from where each is kept."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, RowMapping, text
 
 from monitor.storage.engine import snapshot
 from monitor.storage.lineage import Happening, Step, TraceKey, in_order
+from monitor.storage.lineage_letters import SEARCH_SECONDS, find_dead_letters
 
-_MOST_LETTERS = 20
 _SLICE_CHARACTERS = 200
+Payloads: TypeAlias = Mapping[datetime, RowMapping]
+"""Texts by event time: an id may have come again with another, and stand for another answer."""
 
 
-def read_lineage(engine: Engine, key: TraceKey) -> list[Step]:
+def read_lineage(engine: Engine, key: TraceKey, *, search_seconds: float = SEARCH_SECONDS) -> list[Step]:
     """Everything that the ledger knows of a trace, as of one instant, the earliest first.
 
+    Dead letters are looked through afterwards, for so many seconds: they may be many, and what is known of the trace
+    itself is not to depend on that.
+
     Raises:
         LedgerUnavailable: Postgres is away, not migrated, or took longer than the statement timeout.
     """
     with snapshot(engine) as connection:
-        payload = _payload(connection, key)
+        payloads = _payloads(connection, key)
         verdicts = _all(connection, _VERDICTS, key)
         steps = [
-            *_answered(payload, verdicts),
+            *_answered(payloads, verdicts),
             *_received(connection, key, verdicts),
-            *_dead_letters(connection, key.trace_id, tenant=key.tenant),
-            *(step for verdict in verdicts for step in _judged(connection, verdict, payload)),
+            *(step for verdict in verdicts for step in _judged(connection, verdict, payloads)),
             *_escalated(connection, key),
-            *(step for verdict in verdicts for step in _alerts(connection, verdict, payload)),
-            *_of_people(connection, key, payload),
+            *(step for verdict in verdicts for step in _alerts(connection, verdict, payloads)),
+            *_confirming(connection, key),
+            *_of_people(connection, key, payloads),
         ]
-    return in_order(steps)
-
-
-def read_dead_letters(engine: Engine, trace_id: str) -> list[Step]:
-    """Dead letters in which this id stands, whosever they are.
-
-    Raises:
-        LedgerUnavailable: Postgres is away, not migrated, or took longer than the statement timeout.
-    """
-    with snapshot(engine) as connection:
-        return in_order(list(_dead_letters(connection, trace_id)))
+    return in_order([*steps, *find_dead_letters(engine, key.trace_id, tenant=key.tenant, seconds=search_seconds)])
 
 
 def _all(connection: Connection, query: str, key: TraceKey, **more: Any) -> list[RowMapping]:
@@ -50,76 +44,69 @@ def _all(connection: Connection, query: str, key: TraceKey, **more: Any) -> list
     return list(connection.execute(text(query), asked).mappings())
 
 
-def _payload(connection: Connection, key: TraceKey) -> RowMapping | None:
-    return next(iter(_all(connection, _PAYLOAD, key)), None)
+def _payloads(connection: Connection, key: TraceKey) -> Payloads:
+    return {row["event_time"]: row for row in _all(connection, _PAYLOADS, key)}
 
 
-def _answered(payload: RowMapping | None, verdicts: list[RowMapping]) -> Iterator[Step]:
-    if not verdicts:
-        return
-    first = verdicts[0]
-    segment = {name: first[name] for name in ("service", "environment", "sampling_probability")}
-    texts = {name: payload[name] for name in _TEXTS} if payload else {}
-    yield Step(
-        happening=Happening.ANSWERED, at=first["event_time"], facts={**segment, "texts_kept": bool(payload), **texts}
-    )
+def _answered(payloads: Payloads, verdicts: list[RowMapping]) -> Iterator[Step]:
+    # An id that came again with another event time is another answer.
+    for at, first in {verdict["event_time"]: verdict for verdict in reversed(verdicts)}.items():
+        segment = {name: first[name] for name in ("service", "environment", "sampling_probability")}
+        payload = payloads.get(at)
+        texts = {name: payload[name] for name in _TEXTS} if payload else {}
+        yield Step(happening=Happening.ANSWERED, at=at, facts={**segment, "texts_kept": bool(payload), **texts})
 
 
 def _received(connection: Connection, key: TraceKey, verdicts: list[RowMapping]) -> Iterator[Step]:
-    near = verdicts[0]["event_time"] if verdicts else None
+    first = verdicts[0]["event_time"] if verdicts else None
     for row in _all(connection, _RECEIPTS, key):
-        yield Step(happening=Happening.RECEIVED, at=None, near=near, facts=dict(row))
-
-
-def _dead_letters(connection: Connection, trace_id: str, *, tenant: str | None = None) -> Iterator[Step]:
-    """Dead letters in which this id stands as a JSON string, but those that name another tenant."""
-    needles = [json.dumps(trace_id, ensure_ascii=escaped).encode(errors="replace") for escaped in (True, False)]
-    asked = {"one": needles[0], "other": needles[1], "limit": _MOST_LETTERS}
-    for row in connection.execute(text(_DEAD_LETTERS), asked).mappings():
         facts = dict(row)
-        named = _tenant_in(bytes(facts.pop("raw")))
-        if tenant is None or named in (None, tenant):
-            at = facts.pop("dead_at")
-            yield Step(happening=Happening.DEAD_LETTER, at=at, facts={**facts, "names_tenant": named})
+        near = facts.pop("near") or first
+        yield Step(happening=Happening.RECEIVED, at=None, near=near, facts=facts)
 
 
-def _tenant_in(raw: bytes) -> str | None:
-    try:
-        read = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    named = read.get("tenant") if isinstance(read, dict) else None
-    return named if isinstance(named, str) else None
-
-
-def _judged(connection: Connection, verdict: RowMapping, payload: RowMapping | None) -> Iterator[Step]:
-    whose = {name: verdict[name] for name in ("evaluator", "judge_version")}
+def _judged(connection: Connection, verdict: RowMapping, payloads: Payloads) -> Iterator[Step]:
+    whose = _whose(verdict)
     at: datetime = verdict["judged_at"]
-    for row in _all(connection, _JUDGEMENTS, _key(verdict), **whose):
+    payload = payloads.get(verdict["event_time"])
+    revised_by = "pool"
+    for row in _all(
+        connection, _JUDGEMENTS, _key(verdict), verdict_id=verdict["verdict_id"], event_time=verdict["event_time"]
+    ):
         facts = dict(row)
-        facts["unsupported"] = _with_texts(facts["unsupported"], _same(payload, verdict))
+        facts["unsupported"] = _with_texts(facts["unsupported"], payload)
+        if facts["judged_at"] == verdict["revised_at"] and facts["tier"] != "pool":
+            revised_by = "replay"
         yield Step(happening=Happening.JUDGED, at=facts.pop("judged_at"), facts=facts, **whose)
     # Why the local judges had no verdict is overwritten once the pool has one.
-    local = {"label": verdict["first_label"], "probability": verdict["first_probability"]}
+    local = {"label": verdict["first_label"], "probability": verdict["first_probability"], **_replay(verdict)}
     failed = {name: verdict[name] if verdict["revision"] == 0 else None for name in ("reason", "detail")}
     first = local if verdict["first_label"] else {**local, **failed}
     yield Step(happening=Happening.FIRST_VERDICT, at=at, facts=first, **whose)
     decision = {name: verdict[name] for name in ("action", "decision_reason", "inclusion_probability")}
     yield Step(happening=Happening.DECIDED, at=at, facts=decision, **whose)
     for row in _all(connection, _ROLLUP, _key(verdict), **whose, **_segment(verdict)):
-        yield Step(happening=Happening.COUNTED, at=None, near=at, facts=dict(row), **whose)
+        # No detector hears of replays: there is nothing to have been seen.
+        seen = row["seen_by_detector"] if verdict["replay_id"] is None else None
+        yield Step(happening=Happening.COUNTED, at=None, near=at, facts={**row, "seen_by_detector": seen}, **whose)
     now = {name: verdict[name] for name in _CURRENT}
-    now["unsupported"] = _with_texts(verdict["unsupported"], _same(payload, verdict))
-    now["answer"] = payload["answer"] if payload and _same(payload, verdict) else None
+    now["unsupported"] = _with_texts(verdict["unsupported"], payload)
+    now["answer"] = payload["answer"] if payload else None
     if verdict["revised_at"] is not None:
         revised = {name: now[name] for name in ("outcome", "label", "probability", "reason", "detail", "revision")}
+        revised["by"] = revised_by
         yield Step(happening=Happening.REVISED, at=verdict["revised_at"], facts=revised, **whose)
-    yield Step(happening=Happening.VERDICT, at=None, facts=now, **whose)
+    yield Step(
+        happening=Happening.VERDICT,
+        at=None,
+        facts={**now, **_replay(verdict)},
+        **whose,
+    )
 
 
 def _escalated(connection: Connection, key: TraceKey) -> Iterator[Step]:
     for row in _all(connection, _ESCALATIONS, key):
-        whose = {name: row[name] for name in ("evaluator", "judge_version")}
+        whose = _whose(row)
         asked = {name: row[name] for name in ("reason", "priority")}
         yield Step(happening=Happening.ESCALATED, at=row["created_at"], facts=asked, **whose)
         tried = {name: row[name] for name in ("state", "attempts", "claims", "last_error", "waited_seconds")}
@@ -131,15 +118,20 @@ def _escalated(connection: Connection, key: TraceKey) -> Iterator[Step]:
             yield Step(happening=Happening.SETTLED, at=row["finished_at"], facts=tried, **whose)
 
 
-def _alerts(connection: Connection, verdict: RowMapping, payload: RowMapping | None) -> Iterator[Step]:
-    whose = {name: verdict[name] for name in ("evaluator", "judge_version")}
+def _alerts(connection: Connection, verdict: RowMapping, payloads: Payloads) -> Iterator[Step]:
+    whose = _whose(verdict)
     for row in _all(connection, _ALERTS, _key(verdict), **whose, **_segment(verdict)):
         facts = dict(row)
-        facts["in_slice"] = _is_in_slice(payload, row)
+        facts["in_slice"] = _is_in_slice(payloads.get(verdict["event_time"]), row)
         if facts["in_slice"] is not False:
             yield Step(happening=Happening.ALERT, at=facts.pop("raised_at"), facts=facts, **whose)
-    for row in _all(connection, _SAMPLES, _key(verdict), **whose):
+
+
+def _confirming(connection: Connection, key: TraceKey) -> Iterator[Step]:
+    # A sample names a trace and no time: it is told once, whichever of several answers with one id was drawn.
+    for row in _all(connection, _SAMPLES, key):
         facts = dict(row)
+        whose = {name: facts.pop(name) for name in ("evaluator", "judge_version")}
         yield Step(happening=Happening.CONFIRMING, at=facts.pop("raised_at"), facts=facts, **whose)
 
 
@@ -155,8 +147,8 @@ def _is_in_slice(payload: RowMapping | None, alert: RowMapping) -> bool | None:
     return marked is not None and marked[:_SLICE_CHARACTERS] == alert["value"]
 
 
-def _of_people(connection: Connection, key: TraceKey, payload: RowMapping | None) -> Iterator[Step]:
-    otel = payload["otel_trace_id"] if payload else None
+def _of_people(connection: Connection, key: TraceKey, payloads: Payloads) -> Iterator[Step]:
+    otel = [key.trace_id, *{each for row in payloads.values() if (each := row["otel_trace_id"])}]
     for query, happening in (
         (_DRAWS, Happening.DRAWN),
         (_LABELS, Happening.LABELLED),
@@ -183,9 +175,12 @@ def _with_texts(spans: list[dict[str, Any]], payload: RowMapping | None) -> list
     ]
 
 
-def _same(payload: RowMapping | None, verdict: RowMapping) -> RowMapping | None:
-    # An id that came again with another event time has another answer: offsets do not mean its words.
-    return payload if payload and payload["event_time"] == verdict["event_time"] else None
+def _whose(verdict: RowMapping) -> dict[str, Any]:
+    return {name: verdict[name] for name in ("evaluator", "judge_version", "event_time")}
+
+
+def _replay(verdict: RowMapping) -> dict[str, Any]:
+    return {name: verdict[name] for name in ("replay_id", "replayed_by")}
 
 
 def _key(verdict: RowMapping) -> TraceKey:
@@ -193,7 +188,7 @@ def _key(verdict: RowMapping) -> TraceKey:
 
 
 def _segment(verdict: RowMapping) -> dict[str, Any]:
-    return {name: verdict[name] for name in ("service", "environment", "event_time")}
+    return {name: verdict[name] for name in ("service", "environment")}
 
 
 _TEXTS = (
@@ -205,23 +200,25 @@ _CURRENT = (
     *("revision", "revised_at"),
 )
 
-_PAYLOAD = "select * from traces where tenant = :tenant and trace_id = :trace_id"
-_VERDICTS = "select * from verdicts where tenant = :tenant and trace_id = :trace_id order by judged_at, judge_version"
+_PAYLOADS = "select * from traces where tenant = :tenant and trace_id = :trace_id"
+_VERDICTS = """
+select *, (select actor from replays where replays.replay_id = verdicts.replay_id) as replayed_by
+from verdicts
+where tenant = :tenant and trace_id = :trace_id
+order by event_time, judged_at, judge_version
+"""
 _RECEIPTS = """
-select topic, partition, "offset", min(outcome) as outcome from verdicts
+select
+    topic, partition, "offset", min(outcome) as outcome, min(replay_id) as replay_id,
+    min(case when replay_id is null then event_time else judged_at end) as near
+from verdicts
 where tenant = :tenant and trace_id = :trace_id
 group by topic, partition, "offset"
 union all
-select topic, partition, "offset", 'duplicate'
+select topic, partition, "offset", 'duplicate', null, null
 from duplicates join topics using (topic_id)
 where tenant = :tenant and trace_id = :trace_id
 order by topic, partition, "offset"
-"""
-_DEAD_LETTERS = """
-select topic, partition, "offset", dead_at, reason, field, detail, raw_bytes, raw from dead_letters
-where position(cast(:one as bytea) in raw) > 0 or position(cast(:other as bytea) in raw) > 0
-order by dead_at desc
-limit :limit
 """
 _JUDGEMENTS = """
 select
@@ -233,7 +230,7 @@ select
 from judgements as said
 left join judges using (judge)
 where said.tenant = :tenant and said.trace_id = :trace_id
-    and said.evaluator = :evaluator and said.judge_version = :judge_version
+    and said.verdict_id = :verdict_id and said.event_time = :event_time
 order by said.sequence
 """
 _ROLLUP = """
@@ -259,11 +256,12 @@ where tenant = :tenant and service = :service and environment = :environment
 order by raised_at, alert_id
 """
 _SAMPLES = """
-select alert_id, raised_at, sample.later, confirmation ->> 'state' as confirmation
+select
+    alert_id, raised_at, sample.later, confirmation ->> 'state' as confirmation,
+    sample.evaluator, sample.judge_version
 from confirmation_samples as sample
 join alerts using (alert_id)
 where sample.tenant = :tenant and sample.trace_id = :trace_id
-    and sample.evaluator = :evaluator and sample.judge_version = :judge_version
 order by alert_id
 """
 _DRAWS = """
@@ -283,7 +281,7 @@ select feedback_id, source, thumb, outcome, corrected_answer, comment, given_at 
 from feedback as said
 where tenant = :tenant and (
     trace_id = :trace_id
-    or otel_trace_id in (:otel, :trace_id) and not exists (
+    or otel_trace_id = any(:otel) and not exists (
         select from verdicts as own where own.tenant = said.tenant and own.trace_id = said.trace_id
     )
 )

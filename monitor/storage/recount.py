@@ -188,6 +188,17 @@ order by key
 """  # noqa: S608 - a constant is put in
 
 
+_QUERIES = {
+    "rollups": ROLLUPS,
+    "cost_rollups": COSTS,
+    "slice_rollups": SLICES,
+    "intake": INTAKE,
+    "receipts": OUTCOMES,
+}
+MOST_KEPT = 1000
+"""Differences of one table and step; of more it is known how many there are."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
     """A row that does not say what the rows under it say; None where there is no such row.
@@ -203,27 +214,39 @@ class Difference:
     counted: dict[str, Any] | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """How many rows differ, and the first of them."""
+
+    differences: tuple[Difference, ...] = ()
+    total: int = 0
+
+    def __add__(self, other: "Found") -> "Found":
+        kept = (*self.differences, *other.differences)[:MOST_KEPT]
+        return Found(differences=kept, total=self.total + other.total)
+
+
 def recount(engine: Engine) -> list[Difference]:
     """Count everything again, as of one instant; an empty list is what must hold at every instant.
 
-    Reads all verdicts, judgements and receipts.
+    Reads all verdicts, judgements and receipts at once, as for a test's ledger; `verifying` is for others. Of each
+    table it names the first thousand.
 
     Raises:
         LedgerUnavailable: Postgres is away, or it took longer than the statement timeout.
     """
     with snapshot(engine) as connection:
-        return [
-            *differences(connection, "rollups", ROLLUPS),
-            *differences(connection, "cost_rollups", COSTS),
-            *differences(connection, "slice_rollups", SLICES),
-            *differences(connection, "intake", INTAKE),
-            *differences(connection, "receipts", OUTCOMES),
-        ]
+        return [one for table, query in _QUERIES.items() for one in found_in(connection, table, query).differences]
 
 
-def differences(connection: Connection, table: str, query: str) -> list[Difference]:
-    """The rows of one query above."""
-    return [
-        Difference(table=table, key=row.key, stored=row.stored, counted=row.counted)
-        for row in connection.execute(text(query))
-    ]
+def found_in(connection: Connection, table: str, query: str, **bounds: Any) -> Found:
+    """What one query above finds, of which the first thousand are kept."""
+    # The queries stay whole, so that what is counted is what would be named.
+    rows = connection.execute(text(_BOUNDED.format(query=query)), {**bounds, "most": MOST_KEPT}).all()
+    kept = tuple(Difference(table=table, key=row.key, stored=row.stored, counted=row.counted) for row in rows)
+    return Found(differences=kept, total=rows[0].total if rows else 0)
+
+
+_BOUNDED = """
+select key, stored, counted, count(*) over () as total from ({query}) as found order by key limit :most
+"""

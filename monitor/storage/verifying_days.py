@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Engine, func, select
 
 from monitor.storage.engine import snapshot
-from monitor.storage.tables import rollups, verdicts
+from monitor.storage.tables import rollups, verdict_rows
 
 _DAY = timedelta(days=1)
 
@@ -34,15 +34,16 @@ def days(engine: Engine, *, since: datetime | None, until: datetime | None) -> l
 
 
 def _extent(engine: Engine) -> tuple[datetime | None, datetime | None]:
-    first = func.least(
-        select(func.min(rollups.c.minute)).scalar_subquery(), select(func.min(verdicts.c.event_time)).scalar_subquery()
-    )
-    last = func.greatest(
-        select(func.max(rollups.c.minute)).scalar_subquery(), select(func.max(verdicts.c.event_time)).scalar_subquery()
-    )
+    """The first and the last moment of rollups, and of verdicts that have none."""
+    counted = select(func.min(rollups.c.minute), func.max(rollups.c.minute))
+    time = verdict_rows.c.event_time
     with snapshot(engine) as connection:
-        row = connection.execute(select(first, last)).one()
-    return row[0], row[1]
+        first, last = connection.execute(counted).one()
+        # No index knows the first verdict. What lies beyond the rollups is in partitions that are empty as a rule.
+        before = select(func.min(time)) if first is None else select(func.min(time)).where(time < first)
+        after = select(func.max(time)) if last is None else select(func.max(time)).where(time > last)
+        least, greatest = connection.execute(before).scalar_one(), connection.execute(after).scalar_one()
+    return least or first, greatest or last
 
 
 def _cut(since: datetime, until: datetime) -> Iterator[Span]:

@@ -17,12 +17,15 @@ from monitor.domain.alert import AlertState
 from monitor.domain.errors import InvalidInput
 from monitor.domain.trace import Document, Segment, Slice
 from monitor.domain.verdict import FAITHFULNESS
+from monitor.storage import lineage_letters
 from monitor.storage.alerts import raise_alert
 from monitor.storage.engine import transaction
 from monitor.storage.feedback import FeedbackBook
 from monitor.storage.labels import Window, draw_tasks
 from monitor.storage.ledger import Ledger
-from monitor.storage.lineage import Happening
+from monitor.storage.lineage import Happening, TraceKey
+from monitor.storage.lineage_steps import read_lineage
+from monitor.storage.replays import Kind, ReplayBook, Selection
 from monitor.storage.tables import confirmation_samples
 from tests.examples.alerts import alert
 from tests.examples.assessments import NOON, SPAN, TOPIC, VERSION, assessment, dead_letter, verdict
@@ -210,6 +213,97 @@ def test_an_unknown_trace_is_an_error_and_a_dead_letter_is_told(ledger: Ledger, 
     assert [step["offset"] for step in of(steps("t-bad"), "dead letter")] == [1]
 
 
+def test_an_id_that_came_again_days_later_is_two_answers(engine: Engine, ledger: Ledger, steps: Told, run: Run) -> None:
+    same, later = {"trace_id": "same"}, 3 * 86_400
+    ledger.record([assessment(0, probability=0.1, answer="At nine.", **same)])
+    ledger.record([assessment(1, probability=0.9, answer="On the moon.", seconds_past_noon=later, **same)])
+    with transaction(engine) as connection:
+        raise_alert(connection, alert("a-1"))
+        drawn = {"alert_id": "a-1", "tenant": "city", "evaluator": FAITHFULNESS, "judge_version": VERSION}
+        connection.execute(insert(confirmation_samples).values(trace_id="same", later=True, **drawn))
+    told = steps("same")
+    times = [NOON.isoformat(), (NOON + timedelta(seconds=later)).isoformat()]
+    assert [(step["at"], step["answer"]) for step in of(told, "answered")] == [
+        (times[0], "At nine."),
+        (times[1], "On the moon."),
+    ]
+    for name in ("judged", "first verdict", "decided", "counted", "verdict"):
+        each = 2 if name == "judged" else 1
+        assert [step["event_time"] for step in of(told, name)] == [times[0]] * each + [times[1]] * each, name
+    assert [(step["offset"], step["outcome"]) for step in of(told, "received")] == [(0, "verdict"), (1, "verdict")]
+    assert [(step["label"], step["answer"]) for step in of(told, "verdict")] == [
+        ("faithful", "At nine."),
+        ("hallucinated", "On the moon."),
+    ]
+    # Offsets mean the words of their own answer.
+    words = [step["unsupported"][0]["text"] for step in of(told, "judged") if step["tier"] == "screen"]
+    assert words == ["At ni", "On th"]
+    assert len(of(told, "confirming")) == 1
+    page = run("same").stdout
+    assert "of the answer of 2026-03-01 12:00:00" in page
+    assert "⟦On th⟧e moon." in page
+
+
+def test_what_a_replay_brought_says_so(engine: Engine, ledger: Ledger, steps: Told, run: Run) -> None:
+    ledger.record([assessment(0), assessment(1, probability=None)])
+    selection = Selection(kind=Kind.TRACES, since=None, until=NOON)
+    replay = ReplayBook(engine).begin(selection, judge_version=NEXT_VERSION, actor="ana").replay_id
+    anew = [
+        replace(said, origin=replace(said.origin, topic="rag.replays.v1", replay_id=replay))
+        for said in (assessment(0, probability=0.9, judge_version=NEXT_VERSION), assessment(1, probability=0.9))
+    ]
+    ledger.record([replace(one, judged_at=one.judged_at + timedelta(hours=1)) for one in anew])
+    told = steps("t-0-0")
+    for name in ("first verdict", "verdict"):
+        assert [(step["replay_id"], step["replayed_by"]) for step in of(told, name)] == [(None, None), (replay, "ana")]
+    assert [step["seen_by_detector"] for step in of(told, "counted")] == [False, None]
+    assert [(step["topic"], step["replay_id"]) for step in of(told, "received")] == [
+        (TOPIC, None),
+        ("rag.replays.v1", replay),
+    ]
+    page = run("t-0-0").stdout
+    assert page.count(f"judged anew by replay {replay}, which ana began") == 2
+    assert page.count("has not seen it") == 1
+    assert "1 verdict, 1 hallucinated; no detector hears of replays" in page
+    # The same version, which now can judge: its own word is revised, and not by the pool.
+    assert [step["by"] for step in of(steps("t-0-1"), "revised")] == ["replay"]
+    assert "after a replay: hallucinated" in run("t-0-1").stdout
+
+
+def test_dead_letters_that_are_too_many_hide_nothing_else(
+    engine: Engine, ledger: Ledger, run: Run, steps: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lineage_letters, "_AT_ONCE", 3)
+    bare = dead_letter(0)
+    bad = json.dumps({"trace_id": "t-0-0", "answer": 7}).encode()
+    letters = [replace(bare, origin=replace(bare.origin, offset=n), raw=bad) for n in range(1, 31)]
+    ledger.record([assessment(0)], letters)
+    told = steps("t-0-0")
+    assert len(of(told, "dead letter")) == 20
+    assert of(told, "not searched") == []
+    key = TraceKey(tenant="city", trace_id="t-0-0")
+    hurried = read_lineage(engine, key, search_seconds=0)
+    assert [step.facts for step in hurried if step.happening is Happening.NOT_SEARCHED] == [{"seconds": 0}]
+    assert [step.happening for step in hurried if step.happening is Happening.VERDICT] == [Happening.VERDICT]
+    # Postgres ends what takes too long, here because another holds the table.
+    with engine.connect() as other, other.begin():
+        other.execute(text("lock table dead_letters in access exclusive mode"))
+        held = read_lineage(engine, key, search_seconds=0.2)
+        page = run("t-0-0").stdout
+        unknown = run("t-nowhere").exception
+    assert [step.facts for step in held if step.happening is Happening.NOT_SEARCHED] == [{"seconds": 0.2}]
+    assert "dead letters were not all searched in 3 s" in page
+    assert "faithful; hallucinated with a probability of 25.0%" in page
+    assert str(unknown).endswith("; dead letters are many, and were not all searched")
+
+
+def test_an_id_that_is_no_text_is_refused(run: Run) -> None:
+    for words, name in ((["\udcff"], "ID"), (["t", "--tenant", "\udcff"], "--tenant")):
+        refused = run(*words).exception
+        assert isinstance(refused, InvalidInput)
+        assert str(refused) == f"{name}: '\\udcff' is no UTF-8"
+
+
 def test_texts_that_are_gone_are_said_to_be(engine: Engine, ledger: Ledger, run: Run, steps: Told) -> None:
     ledger.record([assessment(0, probability=0.9)])
     with transaction(engine) as connection:
@@ -251,7 +345,7 @@ def test_the_page_names_every_step_and_field(engine: Engine, steps: Told) -> Non
     fill(engine)
     rows = {row.split("`")[1]: row for row in PAGE.splitlines() if row.startswith("| `")}
     assert list(rows) == [str(happening) for happening in Happening]
-    every = "`tenant` `trace_id` `at` `step` `evaluator` `judge_version`"
+    every = "`tenant` `trace_id` `at` `step` `evaluator` `judge_version` `event_time`"
     for step in (step for trace_id in ("t-0-0", "t-0-2", "t-0-4") for step in steps(trace_id)):
         row = rows[step["step"]] + (rows["settled"] if step["step"] == "waits" else "") + every
         assert [field for field in step if f"`{field}`" not in row] == [], step["step"]

@@ -1,8 +1,10 @@
 """`groundwatch reconcile` heals holes made on purpose, says what is lost, and leaves alone what is on its way."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,26 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from monitor.cli.reconcile import register
-from monitor.config import KafkaSettings, PolicySettings, PostgresSettings, Settings
-from monitor.domain.errors import SpoolUnavailable
+from monitor.config import KafkaSettings, PolicySettings, PostgresSettings, Settings, to_environment
+from monitor.domain.errors import InvalidInput, SpoolUnavailable
 from monitor.ingest.forward import DAMAGED
 from monitor.ingest.spool import Spool
-from monitor.ingest.spool_aside import aside_shelf
 from monitor.ingest.spool_file import Entry
-from monitor.services.reconcile import LedgerBehind, hole_in
+from monitor.services.chunks import CHUNK_BYTES
+from monitor.services.reconcile import Healed, Hole, LedgerBehind, accept_lost, chunks_of, hole_in
 from monitor.storage.accounting import Accounting, accounting
 from monitor.storage.gaps import gaps, settle
 from monitor.storage.ledger import Ledger
 from monitor.storage.recount import recount
+from monitor.storage.replays import Kind, ReplayBook, Selection
+from monitor.storage.replays_source import next_chunk
 from monitor.streaming.lag import end_offsets
-from monitor.streaming.single_offsets import read_offsets
+from monitor.streaming.single_offsets import StoredRecord, read_offsets
 from monitor.streaming.topics import judge_group
-from tests.examples.assessments import TOPIC, assessment, dead_letter
+from monitor.wire import MAX_MESSAGE_BYTES
+from tests.examples.assessments import NOON, TOPIC, assessment, dead_letter
 from tests.support.pipeline import DEADLINE, Pipeline, pipeline
+from tests.support.processes import command
 from tests.support.topic_reader import read_all, read_records
 
 TRACES = 40
@@ -61,8 +67,10 @@ def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setenv(f"GROUNDWATCH_KAFKA__{name.upper()}", str(value))
     monkeypatch.setenv("GROUNDWATCH_POSTGRES__URL", settings.postgres.url.get_secret_value())
 
-    def run(*arguments: str) -> tuple[int, str, str]:
+    def run(*arguments: str, told: list[str] | None = None) -> tuple[int, str, str]:
         done = CliRunner().invoke(app, ["reconcile", *arguments], catch_exceptions=True)
+        if told is not None:
+            told.append(done.stdout)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         return done.exit_code, done.stdout, done.stderr
@@ -97,7 +105,7 @@ def test_a_hole_is_named_then_healed(line: Pipeline, engine: Engine, settings: S
     judge, ledger = line.start("judge"), line.start("ledger")
     ledger.wait_until(lambda: line.written() == TRACES - hole, deadline_seconds=DEADLINE)
     code, out, _ = run("--json")
-    assert code == 0
+    assert code == 3
     assert [(one["partition"], one["there"], one["lost"]) for one in json.loads(out)["holes"]] == [
         (0, [[0, before[0] - 1]], []),
         (1, [[0, 4]], []),
@@ -135,9 +143,54 @@ def test_what_is_on_its_way_is_no_hole(line: Pipeline, settings: Settings, run: 
 def test_a_topic_made_anew_has_lost_what_was_in_flight(engine: Engine, settings: Settings, run: Run) -> None:
     said = [assessment(number, end=9) for number in (2, 3, 6)]
     Ledger(engine).record([replaced(one, settings.kafka.traces_topic) for one in said])
-    code, out, _ = run()
+    code, out, err = run()
     assert code == 1
     assert "partition 0: 6 lost, Kafka has them no more, offsets 0 to 1, 4 to 5, 7 to 8" in out
+    assert "puts them back" not in err
+    assert "nothing can be put back; --apply --accept-lost closes the account" in err
+    assert run("--apply")[0] == 1
+
+
+def test_what_is_lost_can_be_accepted_once(
+    engine: Engine, settings: Settings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.storage.gaps._BURIED_AT_ONCE", 4)
+    said = [assessment(number, end=30) for number in (2, 3, 20)]
+    log = settings.kafka.traces_topic
+    Ledger(engine).record([replaced(one, log) for one in said])
+    with pytest.raises(InvalidInput, match="--accept-lost goes with --apply"):
+        run("--accept-lost")
+    assert (accounting(engine).in_flight, accounting(engine).dead_letters) == (27, 0)
+    code, out, _ = run("--apply", "--accept-lost", "--actor", "ana")
+    assert (code, "27 accepted as lost, and counted as dead letters from now on" in out) == (0, True)
+    found = accounting(engine)
+    assert (found.accepted, found.verdicts, found.dead_letters, found.in_flight, found.lost) == (30, 3, 27, 0, 0)
+    assert recount(engine) == []
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "select record_offset, reason, detail, is_trace from report.dead_letter_history order by record_offset"
+            )
+        ).all()
+    assert [row.record_offset for row in rows] == [0, 4, 8, 12, 16, 21, 25, 29]
+    assert {(row.reason, row.is_trace) for row in rows} == {("lost", True)}
+    assert rows[0].detail == "2 records of offsets 0 to 1, which Kafka has no more; accepted as lost by ana"
+    assert run("--apply", "--accept-lost")[:2] == (0, "nothing is missing\n")
+    # There is nothing in them to be judged again.
+    selection = Selection(kind=Kind.DEAD_LETTERS, since=None, until=datetime.now(UTC) + timedelta(hours=1))
+    replay = ReplayBook(engine).begin(selection, judge_version=None, actor="bo")
+    chunk = next_chunk(engine, replay, limit=50, traces_topic=log)
+    assert (chunk.raw, chunk.refused) == ([], 8)
+
+
+def test_offsets_at_which_nothing_lay_are_accepted_too(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([assessment(number, end=9) for number in (2, 8)])
+    hole = Hole(log=TOPIC, partition=0, there=(range(3, 8),), gone=(range(2),))
+    assert settle(engine, TOPIC, 0, [3, 6]) == 2
+    assert accept_lost(engine, Healed(hole=hole, sent=2, settled=2, absent=3), actor="ana", at=NOON) == 5
+    found = accounting(engine)
+    assert (found.dead_letters, found.duplicates, found.in_flight) == (5, 2, 0)
+    assert recount(engine) == []
 
 
 def replaced(said: Any, topic: str) -> Any:
@@ -179,6 +232,34 @@ def test_exactly_the_wanted_offsets_are_read(line: Pipeline, settings: Settings)
     assert [one.value for one in found] == [whole[one.offset].value for one in found]
 
 
+def test_a_signal_ends_it_between_two_chunks_and_it_says_what_it_did(
+    line: Pipeline, settings: Settings, run: Run, tmp_path: Path
+) -> None:
+    line.send(TRACES)
+    pass_over(settings.kafka, ends(settings.kafka))
+    ledger = line.start("ledger")
+    environment = to_environment(settings)
+    child = command(tmp_path, environment, "reconcile", "--apply", "--rate", "2")
+    child.wait_until(lambda: sum(ends(settings.kafka).values()) > TRACES, deadline_seconds=DEADLINE)
+    assert child.stop(grace_seconds=DEADLINE) == 130
+    sent = sum(ends(settings.kafka).values()) - TRACES
+    assert 0 < sent < TRACES
+    log = child.log_tail()
+    assert "stopped; run it again, and it goes on" in log
+    told = [int(word) for word in re.findall(r"put back (\d+); ", log)]
+    assert sum(told) == sent
+    assert run("--apply")[0] == 0
+    assert sum(ends(settings.kafka).values()) == 2 * TRACES
+    assert run()[:2] == (0, "nothing is missing\n")
+    assert ledger.stop() == 0
+
+
+def test_chunks_are_bounded_in_bytes_too() -> None:
+    records = [StoredRecord(offset=n, key=None, value=b" " * CHUNK_BYTES if n == 3 else b"x" * 9) for n in range(7)]
+    sizes = [[one.offset for one in chunk] for chunk in chunks_of(iter(records), 2)]
+    assert sizes == [[0, 1], [2], [3], [4, 5], [6]]
+
+
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
     """A sidecar's directory in which two good records and a damaged one were set aside, and one still waits."""
@@ -194,20 +275,51 @@ def spool(tmp_path: Path) -> Path:
     return directory
 
 
-def test_what_a_sidecar_set_aside_is_sent_once(line: Pipeline, settings: Settings, run: Run, spool: Path) -> None:
+def test_what_a_stopped_sidecar_left_is_sent_once(line: Pipeline, settings: Settings, run: Run, spool: Path) -> None:
     ledger = line.start("ledger")
-    dry = json.loads(run("--spool", str(spool), "--json")[1])
-    assert [(one["whole"], one["damaged"]) for one in dry["spools"]] == [(2, 1)]
+    code, out, _ = run("--spool", str(spool), "--json")
+    assert code == 3
+    [dry] = json.loads(out)["spools"]
+    assert (dry["waiting"], dry["first_keys"], dry["whole"], dry["damaged"]) == (1, ["k-3"], 2, 1)
+    assert "1 accepted and never sent until now (k-3); 2 set aside" in run("--spool", str(spool))[1]
     assert sum(ends(settings.kafka).values()) == 0
     code, out, _ = run("--apply", "--spool", str(spool))
-    assert (code, "2 set aside, sent to" in out, "1 damaged, which stay" in out) == (0, True, True)
-    assert sorted(read_all(settings.kafka, settings.kafka.traces_topic)) == [b"value 0", b"value 2"]
-    run("--apply", "--spool", str(spool))
-    assert sum(ends(settings.kafka).values()) == 2
+    assert (code, "2 set aside, sent to" in out, "1 damaged, which stay" in out) == (4, True, True)
+    assert sorted(read_all(settings.kafka, settings.kafka.traces_topic)) == [b"value 0", b"value 2", b"value 3"]
+    assert run("--apply", "--spool", str(spool))[0] == 4
+    assert sum(ends(settings.kafka).values()) == 3
     again = Spool(spool, max_bytes=1 << 24)
-    assert [record.entry.value for record in again.read(0, limit=9)] == [b"value 3"]
+    assert again.read(0, limit=9) == []
     assert again.state().aside == 1
-    with pytest.raises(SpoolUnavailable, match="in use"), aside_shelf(spool):
-        pass
+    with pytest.raises(SpoolUnavailable, match="in use"):
+        run("--spool", str(spool))
     again.close()
     assert ledger.stop() == 0
+
+
+def test_what_kafka_refuses_by_itself_stays_and_holds_up_nothing(
+    line: Pipeline, settings: Settings, run: Run, tmp_path: Path
+) -> None:
+    ledger = line.start("ledger")
+    directory = tmp_path / "left"
+    made = Spool(directory, max_bytes=1 << 26)
+    sizes = [9, MAX_MESSAGE_BYTES * 2, 7]
+    made.append([Entry(key=f"k-{n}".encode(), value=b"v" * size) for n, size in enumerate(sizes)]).result(10)
+    made.close()
+    code, out, _ = run("--apply", "--spool", str(directory))
+    assert (code, "2 accepted and never sent until now" in out, "1 refused again, which stay" in out) == (4, True, True)
+    assert sorted(map(len, read_all(settings.kafka, settings.kafka.traces_topic))) == [7, 9]
+    assert ledger.stop() == 0
+
+
+def test_what_was_found_is_told_when_the_rest_fails(line: Pipeline, settings: Settings, run: Run, spool: Path) -> None:
+    line.send(TRACES)
+    pass_over(settings.kafka, ends(settings.kafka))
+    running = Spool(spool, max_bytes=1 << 24)
+    told: list[str] = []
+    with pytest.raises(SpoolUnavailable, match="in use"):
+        run("--spool", str(spool), "--json", told=told)
+    running.close()
+    value = json.loads(told[0])
+    assert "in use" in value["problem"]
+    assert sum(last - first + 1 for hole in value["holes"] for first, last in hole["there"]) == TRACES

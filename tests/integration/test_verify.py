@@ -11,24 +11,29 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from monitor.cli.verify import register
+from monitor.storage import verifying_receipts
 from monitor.storage.ledger import Ledger
 from monitor.storage.recount import recount
 from monitor.storage.verifying import Verification
-from tests.examples.assessments import NOON, assessment, dead_letter
+from tests.examples.assessments import NOON, TOPIC, assessment, dead_letter
 
 DAY = 86_400
 Run = Callable[..., tuple[int, str, str]]
 
 
+def app() -> Typer:
+    made = Typer()
+    made.callback()(lambda: None)
+    register(made)
+    return made
+
+
 @pytest.fixture
 def run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Run:
-    app = Typer()
-    app.callback()(lambda: None)
-    register(app)
     monkeypatch.setenv("GROUNDWATCH_POSTGRES__URL", engine.url.render_as_string(hide_password=False))
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        done = CliRunner().invoke(app, ["verify", *arguments])
+        done = CliRunner().invoke(app(), ["verify", *arguments])
         return done.exit_code, done.stdout, done.stderr
 
     return run
@@ -50,7 +55,13 @@ def change(engine: Engine, statement: str, **values: Any) -> int:
 def test_what_was_not_touched_is_as_the_rows_say(filled: Engine, run: Run) -> None:
     code, out, _ = run()
     assert (code, out) == (0, "4 days recounted: all as the rows say\n")
-    assert json.loads(run("--json")[1]) == {"days": 4, "differences": []}
+    assert json.loads(run("--json")[1]) == {
+        "days": 4,
+        "differing": 0,
+        "differences": [],
+        "not_counted": [],
+        "problem": None,
+    }
     assert run("--since", "2026-03-02", "--until", "2026-03-03")[1] == "1 days recounted: all as the rows say\n"
     assert recount(filled) == []
 
@@ -110,8 +121,8 @@ def test_whatever_is_corrupted_is_found_as_a_recount_of_all_finds_it(
 def test_each_day_is_a_step_of_its_own(filled: Engine) -> None:
     verification = Verification(filled, since=None, until=None)
     abouts = [step.about for step in verification.steps()]
-    assert abouts == [*(f"rollups of 2026-03-0{day}" for day in range(1, 5)), "intake", "receipts"]
-    assert len(verification) == len(abouts)
+    assert abouts == [*(f"rollups of 2026-03-0{day}" for day in range(1, 5)), f"intake of {TOPIC} 0", "receipts"]
+    assert [step.recount().total for step in verification.steps()] == [0] * 6
 
 
 @pytest.mark.parametrize(
@@ -124,9 +135,83 @@ def test_each_day_is_a_step_of_its_own(filled: Engine) -> None:
     ],
 )
 def test_times_that_are_none_are_named(run: Run, arguments: list[str], problem: str) -> None:
-    app = Typer()
-    app.callback()(lambda: None)
-    register(app)
-    done = CliRunner().invoke(app, ["verify", *arguments])
+    done = CliRunner().invoke(app(), ["verify", *arguments])
     assert done.exit_code == 1
     assert problem in str(done.exception)
+
+
+def test_orphans_are_found_across_blocks_and_partitions(
+    engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying_receipts, "_BLOCK", 4)
+    monkeypatch.setattr(verifying_receipts, "_BLOCKS", 2)
+    monkeypatch.setattr(verifying_receipts, "_RANGES", 8)
+    ledger = Ledger(engine)
+    for partition, count in ((0, 50), (3, 9)):
+        # One by one: many ranges, some of which begin in one block and end in another.
+        for n in range(0, count, 3):
+            ledger.record([assessment(m, partition=partition) for m in range(n, min(n + 3, count))])
+    assert run()[:2] == (0, "1 days recounted: all as the rows say\n")
+    gone = ["t-0-0", "t-0-7", "t-0-8", "t-0-49", "t-3-4"]
+    assert change(engine, "delete from verdict_rows where trace_id = any(:gone)", gone=gone) == 5
+    found = json.loads(run("--json")[1])["differences"]
+    orphans = {one["key"] for one in found if one["table"] == "receipts"}
+    assert orphans == {f"{TOPIC} {name[2:].replace('-', ' ')}" for name in gone}
+    assert {(one["table"], one["key"]) for one in found} == {(one.table, one.key) for one in recount(engine)}
+    # Retention may have taken them: then nothing can be said.
+    change(engine, "insert into expirations (kind, tenant, before) values ('verdicts', '*', '2026-01-01T00:00Z')")
+    assert [one for one in json.loads(run("--json")[1])["differences"] if one["table"] == "receipts"] == []
+
+
+def test_verdicts_are_held_against_receipts_of_their_day_too(filled: Engine, run: Run) -> None:
+    lost = "update receipt_ranges set outcomes = overlay(outcomes placing 'u' from 6 for 1)"
+    assert change(filled, lost) == 1
+    code, out, _ = run("--since", "2026-03-02", "--until", "2026-03-03")
+    assert code == 1
+    assert f"receipts {TOPIC} 0 5: outcome unjudged, counted verdict" in out
+    # The accounting is of no day.
+    assert f"intake {TOPIC} 0: verdicts 12, counted 11, unjudged 0, counted 1" in out
+    assert "receipts" not in run("--since", "2026-03-03", "--until", "2026-03-04")[1]
+
+
+def test_steps_that_fail_take_nothing_along(filled: Engine, run: Run) -> None:
+    change(filled, "update intake set verdicts = verdicts + 1")
+    days = [f"rollups of 2026-03-0{day}" for day in range(1, 5)]
+    with filled.connect() as other, other.begin():
+        # Whoever counts costs waits, and Postgres ends that.
+        other.execute(text("lock table cost_rollups in access exclusive mode"))
+        result = CliRunner().invoke(app(), ["verify", "--patience", "1", "--json"])
+        page = CliRunner().invoke(app(), ["verify", "--patience", "1", "--until", "2026-03-02"])
+        other.execute(text("lock table rollups in access exclusive mode"))
+        unready = CliRunner().invoke(app(), ["verify", "--patience", "1"])
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["differing"], told["not_counted"]) == (1, 1, days)
+    assert [one["table"] for one in told["differences"]] == ["intake"]
+    assert "--patience" in told["problem"]
+    assert str(result.exception).startswith(f"not counted: {', '.join(days)}: ")
+    assert page.stdout.splitlines()[0] == f"intake {TOPIC} 0: verdicts 13, counted 12"
+    assert page.stdout.splitlines()[-1] == "1 days recounted: 1 rows differ"
+    assert "give it longer with --patience" in str(unready.exception)
+    assert run()[1].splitlines()[0].startswith("intake ")
+
+
+def test_of_many_differences_the_first_are_kept_and_all_are_counted(
+    filled: Engine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.storage.recount.MOST_KEPT", 5)
+    change(filled, "update rollups set hallucinated = hallucinated + 5")
+    told = json.loads(run("--json")[1])
+    assert (told["differing"], len(told["differences"])) == (12, 5)
+    assert "4 days recounted: 12 rows differ" in run()[1]
+
+
+def test_hostile_keys_reach_no_terminal(engine: Engine, run: Run) -> None:
+    bad = "\x1b[31m\x9b2J\u202e"
+    Ledger(engine, dimensions=["release"]).record([assessment(0, tags={"release": bad})])
+    change(engine, "update slice_rollups set first_total = first_total + 1")
+    for words in ([], ["--json"]):
+        code, out, err = run(*words)
+        assert code == 1
+        assert "slice_rollups" in out
+        assert [char for char in out + err if not char.isprintable() and char != "\n"] == []
+    assert json.loads(run("--json")[1])["differences"][0]["stored"]["value"] == bad

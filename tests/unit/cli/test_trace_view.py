@@ -2,11 +2,12 @@
 
 import io
 import json
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
-from monitor.cli.trace import safe_json
+from monitor.cli.safe_json import safe_json
 from monitor.cli.trace_view import print_lineage
 from monitor.storage.lineage import Happening, Step, TraceKey
 
@@ -25,6 +26,7 @@ def shown(answer: str, *places: tuple[int, int]) -> str:
         "detail": None,
         "reasoning": None,
         "decided_by": [],
+        "replay_id": None,
         "unsupported": spans,
         "answer": answer,
     }
@@ -58,6 +60,27 @@ def test_what_is_unsupported_is_marked_in_the_answer(places: tuple[tuple[int, in
     assert shown("abcdef", *places) == expected
 
 
+@pytest.mark.parametrize("width", [60, 79, 80, 100])
+def test_nothing_is_wider_than_the_terminal_and_nothing_is_left_out(width: int) -> None:
+    facts = {"topic": "rag.traces.v1", "partition": 0, "offset": 7, "replay_id": None, "outcome": "z" * 150}
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    key = TraceKey(tenant="city", trace_id="t" * 90)
+    segment = {"texts_kept": False, "service": "s", "environment": "e"}
+    steps = [
+        Step(happening=Happening.ANSWERED, at=at, facts=segment),
+        Step(happening=Happening.RECEIVED, at=None, facts=facts),
+    ]
+    output = io.StringIO()
+    print_lineage(Console(width=width, file=output), key, steps)
+    lines = output.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert output.getvalue().count("z") == 150
+    assert [line.rstrip() for line in lines if "2026" in line] == ["2026-03-01"]
+    # Under its step where there is little room, beside it elsewhere.
+    [step] = [line.rstrip() for line in lines if "received" in line]
+    assert (step.strip() == "received") is (width < 80)
+
+
 def test_a_long_answer_is_cut_and_says_how_long_it_is() -> None:
     line = shown("a" * 2500, (1990, 2100))
     assert line == f"{'a' * 1990}⟦{'a' * 10}⟧… (2,500 characters)"
@@ -70,3 +93,6 @@ def test_json_that_is_safe_to_print_says_the_same() -> None:
     assert line.isprintable()
     assert "é" in line
     assert "𝄞" in line
+    indented = safe_json(value, indent=2)
+    assert json.loads(indented) == value
+    assert all(map(str.isprintable, indented.split("\n")))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from monitor.services.stopping import StopOnSignals
+from monitor.services.stopping import StopOnSignals, stopping_on_signals
 
 SCRIPT = """
 import sys
@@ -38,3 +38,11 @@ def test_it_rests_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     assert stop.wait(60.0) is True
     assert stop.is_set()
     assert stop.exit_code == 143
+
+
+def test_signals_do_afterwards_what_they_did_before() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping_on_signals() as stopping:
+        signal.raise_signal(signal.SIGTERM)
+        assert stopping.is_set()
+    assert signal.getsignal(signal.SIGTERM) is before
