@@ -180,7 +180,7 @@ def test_what_is_lost_can_be_accepted_once(
     selection = Selection(kind=Kind.DEAD_LETTERS, since=None, until=datetime.now(UTC) + timedelta(hours=1))
     replay = ReplayBook(engine).begin(selection, judge_version=None, actor="bo")
     chunk = next_chunk(engine, replay, limit=50, traces_topic=log)
-    assert (chunk.raw, chunk.refused) == ([], 8)
+    assert (chunk.letters, chunk.cut) == ([], 8)
 
 
 def test_offsets_at_which_nothing_lay_are_accepted_too(engine: Engine, ledger: Ledger) -> None:
