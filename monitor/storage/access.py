@@ -27,7 +27,7 @@ DICTIONARIES = frozenset({"judges", "decisions", "choices", "topics"})
 PARTS = (
     *("verdicts", "judgements", "judges", "rollups", "trusted_hours", "segment_hours"),
     *("labels", "label_draws", "label_tasks"),
-    *("verdict_rows", "judgement_rows", "segments", "choices", "feedback", "otel_traces"),
+    *("verdict_rows", "judgement_rows", "segments", "choices", "feedback", "otel_traces", "escalations"),
 )
 """What functions of `report` read: readers reach it as views of `report_parts`, which promises nothing."""
 

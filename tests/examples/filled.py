@@ -21,6 +21,7 @@ from tests.examples.feedback import feedback
 HOUR = (datetime.now(UTC) - timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
 """All of it was answered in this hour."""
 
+EARLIER = HOUR - timedelta(days=20)
 NEXT_VERSION = "cascade@000000000002"
 _FAILED = CouldNotJudge(reason=Unjudgeable.TOO_LONG, detail="40,000 tokens")
 
@@ -110,6 +111,14 @@ def judge_again(engine: Engine, *trace_ids: str) -> None:
         " join segments as next using (tenant, service, environment, evaluator)"
         " where next.judge_version = :version and trace_id = any(:trace_ids)"
     )
+    # It was in use some weeks ago: a version is one of a time where rollups of that time know it.
+    minutes = text(
+        "insert into rollups (tenant, service, environment, evaluator, judge_version, minute, last_event_time)"
+        " select distinct tenant, service, environment, evaluator, judge_version, minute, minute from verdicts"
+        " cross join (select cast(:earlier as timestamptz) as minute) as earlier"
+        " where judge_version = :version and trace_id = any(:trace_ids)"
+    )
     with transaction(engine) as connection:
-        connection.execute(segment, {"version": NEXT_VERSION, "trace_ids": list(trace_ids)})
-        connection.execute(again, {"version": NEXT_VERSION, "trace_ids": list(trace_ids)})
+        for statement in (segment, again, minutes):
+            known = {"version": NEXT_VERSION, "trace_ids": list(trace_ids), "earlier": EARLIER}
+            connection.execute(statement, known)

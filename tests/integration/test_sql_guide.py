@@ -15,9 +15,12 @@ from sqlalchemy import Engine, inspect, text
 
 from monitor.benchmarks.ledger_questions import guide_questions
 from monitor.config import PostgresSettings
+from monitor.domain.verdict import FAITHFULNESS, Label
 from monitor.storage.engine import create_ledger_engine, transaction
-from tests.examples.assessments import NOON, TOPIC, VERSION
-from tests.examples.filled import HOUR, NEXT_VERSION, fill
+from monitor.storage.labels import Labelled, add_labels
+from monitor.storage.ledger import Ledger
+from tests.examples.assessments import NOON, TOPIC, VERSION, assessment
+from tests.examples.filled import EARLIER, HOUR, NEXT_VERSION, fill
 from tests.support.surface import read_surface
 
 PATH = Path(__file__).parents[2] / "docs" / "sql.md"
@@ -97,8 +100,13 @@ ANSWERS: dict[str, Any] = {
         ("screen", 9, 0.0, ABOUT(2)),
     ],
     "What do we pay for a verdict that has been looked at by the pool?": [("help-desk", ABOUT(0.001)), ("shop", None)],
-    "How did each service do, hour by hour?": [(HOUR, "help-desk", 5, 0.6), (HOUR, "shop", 1, 0.0)],
+    "How did each service do, hour by hour?": [
+        (EARLIER, "help-desk", 0, None),
+        (HOUR, "help-desk", 5, 0.6),
+        (HOUR, "shop", 1, 0.0),
+    ],
     "How did each service do, day by day?": [
+        (EARLIER.astimezone(UTC).date(), "help-desk", 0, 0, None),
         (DAY.date(), "help-desk", 5, 3, 0.6),
         (DAY.date(), "shop", 1, 0, 0.0),
     ],
@@ -269,21 +277,41 @@ def test_a_day_that_nobody_asks_for_is_not_read(filled: Engine) -> None:
 
 
 def test_kappa_is_cohens(engine: Engine) -> None:
-    fill(engine)
     # Cohen's own example in another guise: 20 both, 15 neither, 5 and 10 one alone, of 50.
-    with transaction(engine) as connection:
-        connection.exec_driver_sql(
-            "create or replace view report.agreement_pairs as"
-            " select 'x' as tenant, 'x' as service, 'x' as environment, number::text as trace_id, 'x' as evaluator,"
-            " timestamptz '2026-01-01 12:00Z' as event_time, 'pool' as kind, 'a' as a, 'b' as b,"
-            " case when number <= 25 then 'hallucinated' else 'faithful' end as a_label,"
-            " case when number <= 20 or number > 40 then 'hallucinated' else 'faithful' end as b_label,"
-            " 'audit' as decision_reason from generate_series(1, 50) as number"
+    numbers = range(1, 51)
+    Ledger(engine).record([assessment(number, probability=0.9 if number <= 25 else 0.1) for number in numbers])
+    said = [
+        Labelled(
+            tenant="city",
+            trace_id=f"t-0-{number}",
+            evaluator=FAITHFULNESS,
+            label=Label.HALLUCINATED if number <= 20 or number > 40 else Label.FAITHFUL,
         )
-        row = connection.exec_driver_sql("select * from report.agreement('2026-01-01Z', '2026-01-02Z')").one()
+        for number in numbers
+    ]
+    add_labels(engine, said, actor="ana")
+    with transaction(engine) as connection:
+        row = connection.exec_driver_sql("select * from report.agreement('2026-03-01Z', '2026-03-02Z')").one()
+    assert (row.kind, row.a, row.b) == ("people", VERSION, "people")
     assert tuple(row)[8:13] == (50, 20, 15, 5, 10)
     assert row.agreement == ABOUT(0.7)
     assert row.kappa == ABOUT(0.4)
+
+
+def test_agreement_counts_the_pairs(filled: Engine) -> None:
+    window = "now() - interval '30 days', now()"
+    by = "tenant, service, environment, evaluator, kind, a, b"
+    counted = f"""
+        select {by}, count(*), count(*) filter (where a_label = 'hallucinated' and b_label = 'hallucinated'),
+            count(*) filter (where a_label = 'faithful' and b_label = 'faithful')
+        from report.agreement_pairs group by {by}
+    """
+    with transaction(filled) as connection:
+        found = connection.exec_driver_sql(
+            f"select {by}, n, both_hallucinated, both_faithful from report.agreement({window})"
+        ).all()
+        assert set(map(tuple, found)) == set(map(tuple, connection.exec_driver_sql(counted).all()))
+    assert {row.kind for row in found} == {"people", "pool", "versions"}
 
 
 def test_what_was_promised_stays(engine: Engine) -> None:
