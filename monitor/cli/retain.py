@@ -10,6 +10,7 @@ import typer
 from monitor.config import load_settings
 from monitor.services.retention import retain as take_away
 from monitor.storage.engine import create_ledger_engine
+from monitor.storage.retention import Expired
 
 
 def register(app: typer.Typer) -> None:
@@ -41,14 +42,16 @@ def retain(
     elif gone is None:
         typer.echo("Another process is at it.", err=True)
     else:
-        _say(gone.partitions, gone.rows, dry_run=dry_run)
+        _say(gone, dry_run=dry_run)
 
 
-def _say(partitions: list[str], rows: dict[str, int], *, dry_run: bool) -> None:
-    for name in partitions:
+def _say(gone: Expired, *, dry_run: bool) -> None:
+    for name in gone.partitions:
         typer.echo(f"{'would drop' if dry_run else 'dropped'} {name}", err=True)
-    for table, count in rows.items():
+    if gone.given_up:
+        typer.echo(f"{'would give up' if dry_run else 'gave up'} {gone.given_up:,} escalations", err=True)
+    for table, count in gone.rows.items():
         if count:
-            typer.echo(f"deleted {count:,} rows of {table}", err=True)
-    if not partitions and not any(rows.values()):
+            typer.echo(f"{'would delete' if dry_run else 'deleted'} {count:,} rows of {table}", err=True)
+    if not gone.partitions and not gone.given_up and not any(gone.rows.values()):
         typer.echo("Nothing is older than it may be.", err=True)

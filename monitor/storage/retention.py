@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy import Connection, Engine, TextClause, or_, text
+from sqlalchemy.sql.elements import ColumnElement
 
 from monitor.storage.engine import driver_errors, transaction
+from monitor.storage.expired_escalations import count_expired, give_up_expired
+from monitor.storage.tables import escalations
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +79,12 @@ class Expired:
     Attributes:
         partitions: dropped, by name.
         rows: deleted one by one, by table.
+        given_up: escalations that waited for the pool for longer than their text is kept.
     """
 
     partitions: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
+    given_up: int = 0
 
 
 def expire(engine: Engine, keeping: Mapping[str, Keeping], *, now: datetime, dry_run: bool = False) -> Expired | None:
@@ -102,10 +107,26 @@ def expire(engine: Engine, keeping: Mapping[str, Keeping], *, now: datetime, dry
             return None
         try:
             for kind, kept in keeping.items():
+                gone.given_up += _give_up(engine, kept, now=now, dry_run=dry_run)
                 _expire_kind(engine, steady, kind, kept, today=now.astimezone(UTC).date(), gone=gone, dry_run=dry_run)
         finally:
             steady.execute(text("select pg_advisory_unlock_all()"))
     return gone
+
+
+def _give_up(engine: Engine, kept: Keeping, *, now: datetime, dry_run: bool) -> int:
+    given_up = 0
+    tenant = escalations.c.tenant
+    whose: dict[int, list[ColumnElement[bool]]] = {kept.days: [tenant.not_in(kept.tenants)]}
+    for name, days in kept.tenants.items():
+        whose.setdefault(days, []).append(tenant == name)
+    for days, tenants in whose.items():
+        before = datetime.combine(now.astimezone(UTC).date() - timedelta(days=days), datetime.min.time(), UTC)
+        if dry_run:
+            given_up += count_expired(engine, before=before, tenants=or_(*tenants))
+        else:
+            given_up += give_up_expired(engine, before=before, tenants=or_(*tenants), at=now)
+    return given_up
 
 
 def _expire_kind(
