@@ -3,13 +3,13 @@
 import logging
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from monitor.config.retention import RetentionSettings
 from monitor.domain.errors import LedgerUnavailable
 from monitor.storage.engine import LedgerEngine
-from monitor.storage.retention import Expired, Keeping, expire
-from monitor.storage.trusted_hours import sum_up_trusted
+from monitor.storage.expirations import Keeping
+from monitor.storage.retention import Expired, expire
 from monitor.storage.weighing import weigh_rollups
 
 logger = logging.getLogger(__name__)
@@ -35,10 +35,7 @@ def retain(
     """
     kept = keeping(settings)
     if not dry_run:
-        days = kept["verdicts"]
-        shortest = min((days.days, *days.tenants.values()))
         weigh_rollups(engine)
-        sum_up_trusted(engine, until=now - timedelta(days=shortest - 1))
     return expire(engine, kept, now=now, dry_run=dry_run)
 
 

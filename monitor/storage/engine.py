@@ -48,6 +48,10 @@ class LedgerConflict(LedgerUnavailable):
     """Two transactions stood in each other's way; the same work succeeds when tried again."""
 
 
+class LedgerBusy(LedgerUnavailable):
+    """Somebody else holds what is needed, and did not let go of it in time."""
+
+
 def ledger_url(url: str) -> URL:
     """A libpq URL as SQLAlchemy wants it, with psycopg 3 as the driver.
 
@@ -106,6 +110,7 @@ def driver_errors() -> Iterator[None]:
 
     Raises:
         LedgerConflict: a deadlock or a serialization failure.
+        LedgerBusy: a lock, or the statement's end, was not to be had in time.
         LedgerRefused: the data breaks a type, a limit or a constraint.
         LedgerUnavailable: it cannot be reached, is shutting down, timed out, or is not migrated yet.
     """
@@ -124,6 +129,8 @@ def driver_errors() -> Iterator[None]:
 def _translate(cause: BaseException | None, error: Exception) -> None:
     if isinstance(cause, _CONFLICT):
         raise LedgerConflict(_first_line(cause)) from error
+    if isinstance(cause, pg.LockNotAvailable | pg.QueryCanceled):
+        raise LedgerBusy(_first_line(cause)) from error
     if isinstance(cause, _REFUSED):
         raise LedgerRefused(_first_line(cause)) from error
     if isinstance(cause, pg.UndefinedTable | pg.UndefinedColumn | pg.UndefinedFunction):

@@ -16,12 +16,12 @@ from monitor.config.retention import RetentionSettings, TenantRetention
 from monitor.domain.judgement import CouldNotJudge, Unjudgeable
 from monitor.domain.verdict import Assessment
 from monitor.services.retention import Retaining, keeping
-from monitor.services.retention import retain as take_away
 from monitor.storage.engine import LedgerRefused, transaction
 from monitor.storage.escalations import EscalationQueue
+from monitor.storage.expirations import Keeping
 from monitor.storage.ledger import Ledger
 from monitor.storage.recount import recount
-from monitor.storage.retention import Keeping, expire
+from monitor.storage.retention import expire
 from monitor.storage.tables import traces, verdicts
 from tests.examples.assessments import NOON, POOL, assessment, judgement, verdict
 
@@ -230,7 +230,6 @@ def test_settings_become_times() -> None:
     made = keeping(RetentionSettings(payload_days=10, verdict_days=20, tenants=(own,)))
     assert made["payloads"] == Keeping(days=10, tenants={"brief": 3})
     assert made["verdicts"] == Keeping(days=20)
-    assert (made["payloads"].longest, made["verdicts"].longest) == (10, 20)
 
 
 @pytest.mark.parametrize(
@@ -245,14 +244,6 @@ def test_settings_become_times() -> None:
 def test_settings_that_make_no_sense(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         RetentionSettings.model_validate(wrong)
-
-
-def test_sums_are_made_before_their_verdicts_go(engine: Engine, ledger: Ledger) -> None:
-    ledger.record([of_day(number, 0) for number in range(4)])
-    take_away(engine, RetentionSettings(payload_days=1, verdict_days=1), now=NOW)
-    with transaction(engine) as connection:
-        assert connection.execute(text("select count(*) from trusted_hours")).scalar_one() > 0
-    assert kept(engine) == set()
 
 
 def receipts(engine: Engine) -> dict[int, str]:
