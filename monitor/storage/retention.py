@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine, text
 
 from monitor.domain.errors import LedgerUnavailable
-from monitor.storage.engine import driver_errors
+from monitor.storage.engine import driver_errors, snapshot
 from monitor.storage.expirations import BEGINNING, EVERYBODY, Keeping, Scope, finish, midnight, promise, scopes
 from monitor.storage.expired_escalations import count_expired, give_up_expired
 from monitor.storage.retention_days import Day, days_of, drop_day
@@ -54,6 +54,17 @@ class Expired:
     def add(self, name: str, count: int) -> None:
         """Rows that went."""
         self.rows[name] = self.rows.get(name, 0) + count
+
+
+def database_time(engine: Engine) -> datetime:
+    """What time it is in Postgres.
+
+    Raises:
+        LedgerUnavailable: Postgres is away.
+    """
+    with snapshot(engine) as connection:
+        at: datetime = connection.execute(text("select clock_timestamp()")).scalar_one()
+    return at
 
 
 def expire(engine: Engine, keeping: Mapping[str, Keeping], *, now: datetime, dry_run: bool = False) -> Expired | None:
