@@ -331,3 +331,22 @@ def test_a_trace_whose_row_went_while_it_waited_still_ends(
         waits = connection.execute(text("select pending from report.accounting")).scalar_one()
     assert tuple(counted) == (1, int(judged), int(not judged), 0)
     assert waits == 0
+
+
+def test_the_command_counts_rows_of_tenants_before_they_go(
+    ledger: Ledger, engine: Engine, cli: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.record([of_day(0, 0), of_day(2, 0, tenant="brief")])
+    for name, value in {
+        "TENANTS": '[{"tenant": "brief", "payload_days": 1}]',
+        "PAYLOAD_DAYS": "30000",
+        "VERDICT_DAYS": "30000",
+    }.items():
+        monkeypatch.setenv(f"GROUNDWATCH_RETENTION__{name}", value)
+    _, out, _ = cli("--dry-run", "--json")
+    planned = json.loads(out)
+    assert (planned["given_up"], planned["rows"]["payloads"]) == (1, 1)
+    assert kept(engine, "traces") == {"city-0", "brief-2"}
+    assert "would delete 1 rows of payloads" in cli("--dry-run")[2]
+    assert "gave up 1 escalations" in cli()[2]
+    assert kept(engine, "traces") == {"city-0"}
