@@ -1,9 +1,10 @@
 """What retention takes away goes without a trace in what is kept for ever.
 
-`expirations.done` tells what is gone from what has been promised to go. A word of the pool on an hour that was promised
-leaves its sum alone: nothing could make it anew. Minutes of which nothing but sums is left are read from sums, also
-where a replay had judged in them. A day that is half detached is detached whole before it is made anew: dropping it as
-it is would keep out everybody who uses the table. A day that somebody else detached is moved aside, not dropped.
+`expirations.done` tells what is gone from what has been promised to go, `seen` which transactions have come since. A
+word of the pool on an hour that was promised leaves its sum alone: nothing could make it anew. Minutes of which nothing
+but sums is left are read from sums, also where a replay had judged in them. A day that is half detached is detached
+whole before it is made anew: dropping it as it is would keep out everybody who uses the table. A day that somebody else
+detached is moved aside, not dropped.
 
 Duplicates and ids of OpenTelemetry get the event time of their trace, so that they can go with it. The release before
 goes on writing, without; such rows stay.
@@ -116,6 +117,7 @@ _SUMMED_OR_GONE = (
 
 def upgrade() -> None:
     op.add_column("expirations", sa.Column("done", sa.DateTime(timezone=True)))
+    op.execute("alter table expirations add column seen xid8")
     for table in ("duplicates", "otel_traces"):
         op.add_column(table, sa.Column("event_time", sa.DateTime(timezone=True)))
     for table, column in (("duplicates", "event_time"), ("otel_traces", "event_time"), ("dead_letters", "dead_at")):
@@ -134,6 +136,7 @@ def downgrade() -> None:
         op.drop_index(f"ix_{table}_{column}", table)
     for table in ("otel_traces", "duplicates"):
         op.drop_column(table, "event_time")
+    op.drop_column("expirations", "seen")
     op.drop_column("expirations", "done")
 
 

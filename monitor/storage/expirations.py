@@ -2,7 +2,8 @@
 
 `before` is promised, and committed, before anything goes: from then on recounts leave out what is older, and the pool's
 words of an hour that is older change its sum no more. `done` follows once it is gone; what lies between the two is
-still to be done, also where a process was stopped.
+still to be done, also where a process was stopped. Rows that come for a time that was done are found by `seen`:
+transactions that the last pass could not see have changed their minute of the rollups since.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,11 @@ EVERYBODY: Final = "*"
 BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 
 # A release before this one kept no `done`: it took away at once what it promised.
-_KNOWN = text("select tenant, before, coalesce(done, before) as done from expirations where kind = :kind")
+_KNOWN = text("""
+select tenant, before, coalesce(done, before) as done, seen::text as seen from expirations where kind = :kind
+""")
+
+_LOOKS = text("select pg_snapshot_xmin(pg_current_snapshot())::text")
 
 _PROMISE = text("""
 insert into expirations as known (kind, tenant, before, done) values (:kind, :tenant, :before, :done)
@@ -29,7 +34,8 @@ set before = greatest(known.before, excluded.before), done = coalesce(known.done
 """)
 
 _FINISH = text("""
-update expirations set done = greatest(done, :through) where kind = :kind and tenant = :tenant
+update expirations set done = greatest(done, :through), seen = cast(cast(:seen as text) as xid8)
+where kind = :kind and tenant = :tenant
 """)
 
 
@@ -55,6 +61,8 @@ class Scope:
         done: up to there all is gone but what came late.
         through: up to there all has to go.
         promised: up to there all had to go once; later than `through` where times became longer.
+        seen: what transactions before this one wrote was gone when `done` was done; None where nobody knows.
+        looks: as `seen`, of this pass.
     """
 
     kind: str
@@ -63,6 +71,8 @@ class Scope:
     done: datetime
     through: datetime
     promised: datetime
+    seen: str | None = None
+    looks: str | None = None
 
     def whose(self, column: str) -> str:
         """The condition that a row is theirs, as SQL; `asked` holds its parameters."""
@@ -71,7 +81,7 @@ class Scope:
     @property
     def asked(self) -> dict[str, object]:
         """Parameters of statements about these rows."""
-        return {"tenants": list(self.tenants), "done": self.done, "before": self.through}
+        return {"tenants": list(self.tenants), "done": self.done, "before": self.through, "seen": self.seen}
 
 
 def midnight(day: date) -> datetime:
@@ -94,7 +104,7 @@ def promise(engine: Engine, kind: str, kept: Keeping, *, today: date) -> list[Sc
     with transaction(engine) as connection:
         found = _scopes(connection, kind, kept, today=today)
         for one in found:
-            values = {"kind": kind, "tenant": one.tenant, "before": one.through, "done": one.done}
+            values = {"kind": kind, "tenant": one.tenant, "before": one.promised, "done": one.done}
             connection.execute(_PROMISE, values)
     return found
 
@@ -102,11 +112,12 @@ def promise(engine: Engine, kind: str, kept: Keeping, *, today: date) -> list[Sc
 def finish(engine: Engine, scope: Scope, *, through: datetime) -> None:
     """All that has to go before `through` is gone."""
     with transaction(engine) as connection:
-        values = {"kind": scope.kind, "tenant": scope.tenant, "through": through}
+        values = {"kind": scope.kind, "tenant": scope.tenant, "through": through, "seen": scope.looks}
         connection.execute(_FINISH, values)
 
 
 def _scopes(connection: Connection, kind: str, kept: Keeping, *, today: date) -> list[Scope]:
+    looks = connection.execute(_LOOKS).scalar_one()
     known = {row.tenant: row for row in connection.execute(_KNOWN, {"kind": kind})}
     # Who had times of their own, and has them no longer, is as all others, but for what is done.
     limits = dict.fromkeys(known, kept.days) | {EVERYBODY: kept.days} | dict(kept.tenants)
@@ -123,6 +134,8 @@ def _scopes(connection: Connection, kind: str, kept: Keeping, *, today: date) ->
                 done=before.done if before else BEGINNING,
                 through=through,
                 promised=max(through, before.before) if before else through,
+                seen=before.seen if before else None,
+                looks=looks,
             )
         )
     return made

@@ -3,8 +3,9 @@
 What else goes, and when, is a list: `LEAVING`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 from sqlalchemy import Engine, text
@@ -70,6 +71,13 @@ LEAVING: Final = (
 )
 
 
+_FIRST_DAY = text("select first_day()")
+_LATE = """
+select distinct (minute at time zone 'UTC')::date from rollups
+where minute < :done and changed >= cast(cast(:seen as text) as xid8) and {whose}
+"""
+
+
 def take_rows(engine: Engine, scope: Scope, *, dry_run: bool = False) -> Iterator[tuple[str, int]]:
     """Take away what leaves with rows of this kind: name and count, batch by batch.
 
@@ -84,8 +92,25 @@ def take_rows(engine: Engine, scope: Scope, *, dry_run: bool = False) -> Iterato
                 yield one.name, count
 
 
+def _rows_lie(engine: Engine, scope: Scope) -> Callable[[date], bool]:
+    """Whether a day before `scope.through` may hold rows that have to go: it was not done, or some came late.
+
+    Raises:
+        LedgerUnavailable: Postgres is away.
+    """
+    if scope.seen is None:
+        return lambda _: True
+    with snapshot(engine) as connection:
+        rows = connection.execute(text(_LATE.format(whose=scope.whose("tenant"))), scope.asked).scalars()
+        late: frozenset[date] = frozenset(rows)
+        first: date = connection.execute(_FIRST_DAY).scalar_one()
+    # Of the time before the first day, any day stands for all.
+    early = scope.done.date() <= first or any(day < first for day in late)
+    return lambda day: early if day < first else day >= scope.done.date() or day in late
+
+
 def delete_of_days(
-    engine: Engine, scope: Scope, table: str, days: list[Day], *, dry_run: bool = False
+    engine: Engine, scope: Scope, table: str, days: Iterable[Day], *, dry_run: bool = False
 ) -> Iterator[int]:
     """Delete rows of days that are kept for others, and of the time before the first day: a day after another.
 
@@ -100,8 +125,10 @@ def delete_of_days(
         LedgerUnavailable: those that are gone are gone; call again.
     """
     old = f"event_time < :before and {_OF_TENANTS[table].format(whose=scope.whose('tenant'))}"
+    has_rows = _rows_lie(engine, scope)
     theirs = [one for one in days if one.attached and not one.pending and one.day < scope.through.date()]
-    for name in (f"{table}_before", *(one.name for one in theirs)):
+    before = [f"{table}_before"] if has_rows(date.min) else []
+    for name in (*before, *(one.name for one in theirs if has_rows(one.day))):
         yield from _take(engine, name, old, scope, dry_run=dry_run)
 
 

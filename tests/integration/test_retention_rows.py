@@ -1,11 +1,13 @@
 """What leaves with rows of another kind: texts of feedback and notes, finished escalations, ids, dead letters."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from monitor.domain.verdict import FAITHFULNESS, Assessment, Label
 from monitor.storage.accounting import accounting
@@ -151,6 +153,55 @@ def test_rows_of_tenants_and_of_the_time_before_are_counted_first(engine: Engine
 
 
 OLD = ((8, "brief"), (8, "city"), (-9000, "brief"), (-9000, "city"))
+
+
+@contextmanager
+def deletions() -> Iterator[list[str]]:
+    """The tables that rows are deleted from meanwhile."""
+    found: list[str] = []
+
+    def keep(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("delete from "):
+            found.append(statement.split()[2])
+
+    event.listen(Engine, "before_cursor_execute", keep)
+    try:
+        yield found
+    finally:
+        event.remove(Engine, "before_cursor_execute", keep)
+
+
+def test_days_that_are_done_are_looked_at_only_where_rows_came_late(engine: Engine, ledger: Ledger) -> None:
+    kept = {"payloads": Keeping(days=20, tenants={"brief": 1})}
+    ledger.record([said(n, days=n, tenant=tenant) for n, tenant in enumerate(("brief", "city", "brief", "brief"))])
+    with deletions() as first:
+        assert at_all(expire(engine, kept, now=NOW - 5 * DAY)) == {"payloads": 3}
+    assert {"payloads_before", "payloads_20260301", "payloads_20260302", "payloads_20260304"} <= set(first)
+    with deletions() as again:
+        expire(engine, kept, now=NOW - 5 * DAY)
+    assert [name for name in again if name.startswith("payloads")] == []
+    late = [said(10, days=2, tenant="brief"), said(11, days=0), said(12, days=-9000, tenant="brief")]
+    ledger.record([*late, said(13, days=5, tenant="brief")])
+    with deletions() as more:
+        assert at_all(expire(engine, kept, now=NOW - 3 * DAY)) == {"payloads": 3}
+    assert {name for name in more if name.startswith("payloads")} == {
+        "payloads_before", "payloads_20260303", "payloads_20260306",
+    }  # fmt: skip
+    assert ask(engine, "select tenant, count(*) from traces group by 1") == [("city", 2)]
+    # Whoever is to be kept for a shorter time from now on has days that were not done for them.
+    shorter = {"payloads": Keeping(days=20, tenants={"brief": 1, "city": 1})}
+    assert at_all(expire(engine, shorter, now=NOW - 3 * DAY)) == {"payloads": 2}
+    assert recount(engine) == []
+
+
+def test_a_tenant_that_is_kept_for_longer_from_now_on_misses_what_is_gone(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([said(n, days=n, tenant="bank") for n in range(3)])
+    expire(engine, {"verdicts": Keeping(days=8)}, now=NOW)
+    longer = {"verdicts": Keeping(days=8, tenants={"bank": 900})}
+    expire(engine, longer, now=NOW)
+    expire(engine, longer, now=NOW + DAY)
+    assert ask(engine, "select trace_id from verdicts") == [("t-0-2",)]
+    assert recount(engine) == []
 
 
 def test_more_rows_than_a_batch_holds_all_go(

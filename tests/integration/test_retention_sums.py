@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
 
 from monitor.domain.verdict import Assessment
 from monitor.storage.engine import transaction
@@ -77,7 +77,7 @@ def test_a_word_that_is_being_added_is_waited_for(engine: Engine, ledger: Ledger
     with transaction(engine) as writer:
         another_word(writer, said(0), 0.9)  # drops the sum, for all who look after it
         thread.start()
-        while not waited_for(engine):
+        while thread.is_alive() and not waited_for(engine):
             time.sleep(0.01)
         assert sums(engine) == FALSE_ALARM
     thread.join()
@@ -173,6 +173,54 @@ def test_tenants_are_summed_up_when_their_time_has_come(engine: Engine, ledger: 
     expire(engine, {"verdicts": Keeping(days=5)}, now=NOW + 3 * DAY)
     assert [sums(engine, at, tenant) for tenant in tenants] == [FALSE_ALARM] * 3
     assert stands(engine) == set()
+
+
+class Stopped(Exception):
+    """As a process that ends at some statement."""
+
+
+def stopped_at(engine: Engine, number: int, keep: dict[str, Keeping]) -> bool:
+    """A pass that ends when it comes to that statement; whether it did."""
+    left = [number]
+
+    def count(*_: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Stopped
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        expire(engine, keep, now=NOW)
+    except Stopped:
+        return True
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+    return False
+
+
+def test_a_pass_may_be_stopped_at_any_statement_and_rates_never_change(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([said(10 * day + n, days=day, tenant=("city", "brief")[n % 2]) for day in range(4) for n in range(4)])
+    ask_the_pool(engine, 0.1)
+    unjudged = assessment(90, probability=None, escalated=True)
+    ledger.record([unjudged, said(91, days=1)])
+    keep = {"payloads": Keeping(days=7), "verdicts": Keeping(days=8, tenants={"brief": 7})}
+
+    def rates() -> list[Any]:
+        query = "select * from rate_totals(:since, :until, 'hour', null, null, 'pool') order by 1, 2, 3, 4, 5, 6"
+        with transaction(engine) as connection:
+            asked = {"since": NOON - DAY, "until": NOON + 9 * DAY}
+            return [tuple(row) for row in connection.execute(text(query), asked)]
+
+    before, stops = rates(), 0
+    assert len(before) == 8
+    while stopped_at(engine, stops + 1, keep):
+        stops += 1
+        assert rates() == before
+        assert recount(engine) == []
+    assert stops > 10
+    assert stands(engine) == {"t-0-20", "t-0-22", "t-0-30", "t-0-31", "t-0-32", "t-0-33"}
+    with transaction(engine) as connection:
+        assert connection.execute(text("select pending from report.accounting")).scalar_one() == 0
 
 
 @pytest.mark.parametrize("trust", ["pool", "people"])

@@ -230,6 +230,7 @@ expirations = Table(
     *key("kind", "tenant"),
     moment("before"),
     moment("done", nullable=True),
+    Column("seen", XID8),
     one_of("kind", ("payloads", "verdicts"), "kind"),
     comment="Up to which event time retention has taken rows away; the tenant * stands for all that have no row of"
     " their own.",
