@@ -89,22 +89,30 @@ class Retaining:
         self._thread.join(timeout=seconds)
 
     def _run(self) -> None:
+        soon = _SOON_SECONDS
         while True:
-            wait = min(_SOON_SECONDS, self._settings.every_seconds)
-            try:
-                gone = retain(self._engine, self._settings, now=self._clock())
-                if gone and (gone.partitions or gone.given_up or any(gone.rows.values())):
-                    said = {"partitions": gone.partitions, "rows": gone.rows, "given_up": gone.given_up}
-                    logger.info("retention", extra=said)
-                if not (gone and gone.waiting):
-                    wait = self._settings.every_seconds
-            except LedgerUnavailable as error:
-                logger.warning("retention waits", extra={"error": str(error)})
-            except ClocksDiffer as error:
-                logger.error("retention refuses", extra={"error": str(error)})  # noqa: TRY400 - the message says all
-            except Exception:
-                # The worker's own work goes on beside this: what is not foreseen here must not end it.
-                logger.exception("retention failed")
-                wait = self._settings.every_seconds
+            if self._once():
+                soon, wait = _SOON_SECONDS, self._settings.every_seconds
+            else:
+                # What somebody holds is soon let go; what stays wrong is told more and more seldom.
+                soon, wait = soon * 2, min(soon, self._settings.every_seconds)
             if self._stop.wait(wait):
                 return
+
+    def _once(self) -> bool:
+        """Whether all is done, for this time."""
+        try:
+            gone = retain(self._engine, self._settings, now=self._clock())
+        except LedgerUnavailable as error:
+            logger.warning("retention waits", extra={"error": str(error)})
+        except ClocksDiffer as error:
+            logger.error("retention refuses", extra={"error": str(error)})  # noqa: TRY400 - the message says all
+        except Exception:
+            # The worker's own work goes on beside this: what is not foreseen here must not end it.
+            logger.exception("retention failed")
+        else:
+            if gone and (gone.partitions or gone.given_up or any(gone.rows.values())):
+                said = {"partitions": gone.partitions, "rows": gone.rows, "given_up": gone.given_up}
+                logger.info("retention", extra=said)
+            return not (gone and gone.waiting)
+        return False

@@ -40,6 +40,8 @@ _AWAY = (
 )
 _CONFLICT = (pg.DeadlockDetected, pg.SerializationFailure)
 _CONFLICT_ATTEMPTS = 6
+# A lock, or an end, that did not come in time; a partition that is being detached.
+_HELD = (pg.LockNotAvailable, pg.QueryCanceled, pg.ObjectNotInPrerequisiteState)
 # The data's own fault: a value out of range, a broken constraint, a key too long for its index.
 _REFUSED = (pg.DataError, pg.IntegrityError, pg.ProgramLimitExceeded)
 
@@ -129,7 +131,7 @@ def driver_errors() -> Iterator[None]:
 def _translate(cause: BaseException | None, error: Exception) -> None:
     if isinstance(cause, _CONFLICT):
         raise LedgerConflict(_first_line(cause)) from error
-    if isinstance(cause, pg.LockNotAvailable | pg.QueryCanceled):
+    if isinstance(cause, _HELD):
         raise LedgerBusy(_first_line(cause)) from error
     if isinstance(cause, _REFUSED):
         raise LedgerRefused(_first_line(cause)) from error

@@ -14,8 +14,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
-from monitor.domain.errors import LedgerUnavailable
-from monitor.storage.engine import driver_errors, snapshot
+from monitor.storage.engine import LedgerBusy, driver_errors, snapshot
 from monitor.storage.expirations import BEGINNING, EVERYBODY, Keeping, Scope, finish, midnight, promise, scopes
 from monitor.storage.expired_escalations import count_expired, give_up_expired
 from monitor.storage.retention_days import Day, days_of, drop_day
@@ -149,9 +148,7 @@ class _Pass:
             try:
                 if not self._dry_run:
                     drop_day(self._steady, one)
-            except LedgerUnavailable as error:
-                if self._steady.invalidated:
-                    raise
+            except LedgerBusy as error:
                 logger.warning("a day stays", extra={"partition": one.name, "error": str(error)})
                 self._gone.waiting.append(one.name)
                 yield one

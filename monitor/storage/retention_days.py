@@ -56,7 +56,8 @@ def drop_day(steady: Connection, day: Day) -> None:
         day: as `days_of` found it.
 
     Raises:
-        LedgerUnavailable: a reader held it for too long, or Postgres is away; call again.
+        LedgerBusy: a reader held it for too long, or somebody else is detaching a day of this table; call again.
+        LedgerUnavailable: Postgres is away, or this user may not.
     """
     # Names from the catalogue, of digits and our own words.
     with driver_errors():
