@@ -9,7 +9,7 @@ from monitor.config import Settings
 from monitor.services.collecting import collect_seldom
 from monitor.services.feedback import FeedbackService
 from monitor.services.ledger import LedgerService, Recorded
-from monitor.services.retention import Retaining
+from monitor.services.retention import Retaining, agreed_time
 from monitor.storage.engine import create_ledger_engine
 from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
@@ -26,7 +26,7 @@ def run(settings: Settings) -> int:
     engine = create_ledger_engine(settings.postgres, application_name="groundwatch-ledger", pool_size=3)
     clock = partial(datetime.now, UTC)
     collect_seldom()
-    retaining = Retaining(engine, settings.retention, clock=clock)
+    retaining = Retaining(engine, settings.retention, clock=partial(agreed_time, engine, clock=clock))
     service = LedgerService(
         ledger=Ledger(engine, dimensions=settings.drift.dimensions),
         dead_letters_topic=kafka.dead_letters_topic,

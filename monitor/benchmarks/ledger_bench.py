@@ -16,9 +16,10 @@ from monitor.domain.errors import InvalidInput
 from monitor.services.collecting import collect_seldom
 from monitor.storage.asking import Question, answering
 from monitor.storage.engine import LedgerEngine
+from monitor.storage.expirations import Keeping
 from monitor.storage.ledger import Ledger
 from monitor.storage.measuring import Size, answer_escalations, give_feedback, grow_old, table_sizes, vacuum
-from monitor.storage.retention import Keeping, expire
+from monitor.storage.retention import expire
 from monitor.storage.trusted_hours import sum_up_trusted
 from monitor.streaming.consume import Record
 from monitor.wire import decode_assessment

@@ -26,6 +26,8 @@ class RetentionSettings(Section):
     """Questions, documents and answers."""
     verdict_days: Days = 730
     """Verdicts and judgements, with their evidence."""
+    dead_letter_days: Days = 90
+    """Records that could not be taken in, as they came: days since they were set aside. Their number stays."""
     tenants: Annotated[tuple[TenantRetention, ...], Field(max_length=1000)] = ()
     """Tenants with times of their own: `{tenant, payload_days, verdict_days}`."""
     every_seconds: Seconds = 21_600.0

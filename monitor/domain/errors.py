@@ -11,6 +11,7 @@ GroundwatchError
 ├── StreamUnavailable       Kafka cannot be reached, or refused a record
 │   └── RecordRefused       Kafka refused this very record: sending it again would not help
 ├── LedgerUnavailable       Postgres cannot be reached, or is shutting down
+├── ClocksDiffer            Postgres and this process disagree on what day it is
 ├── SpoolFull               the sidecar's disk spool has reached its limit
 ├── SpoolUnavailable        the sidecar's disk spool is locked, or cannot be read or written
 ├── ExportUnavailable       an export's directory is in use, another ledger's, or cannot be read or written
@@ -77,6 +78,10 @@ class RecordRefused(StreamUnavailable):
 
 class LedgerUnavailable(GroundwatchError):
     """Postgres cannot be reached, or is shutting down."""
+
+
+class ClocksDiffer(GroundwatchError):
+    """Postgres and this process disagree on what day it is."""
 
 
 class SpoolFull(GroundwatchError):

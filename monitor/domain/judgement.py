@@ -30,6 +30,7 @@ class Unjudgeable(StrEnum):
     JUDGE_ERROR = "judge_error"
     JUDGE_UNAVAILABLE = "judge_unavailable"
     BUDGET_EXHAUSTED = "budget_exhausted"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,7 +25,7 @@ DICTIONARIES = frozenset({"judges", "decisions", "choices", "topics"})
 """Tables that views may show whole: names and versions of judges and topics, reasons of policies; no tenant's text."""
 
 PARTS = (
-    *("verdicts", "judgements", "judges", "rollups", "trusted_hours", "segment_hours"),
+    *("verdicts", "judgements", "judges", "rollups", "trusted_hours", "segment_hours", "expirations"),
     *("labels", "label_draws", "label_tasks"),
     *("verdict_rows", "judgement_rows", "segments", "choices", "feedback", "otel_traces", "escalations"),
 )
@@ -104,6 +104,9 @@ def rule(columns: frozenset[str], table: str) -> str:
     """The condition under which a row of this table is seen, as SQL."""
     if table in DICTIONARIES:
         return "true"
+    if table == "expirations":
+        # The row of all tenants that have none of their own is everybody's.
+        return f"(tenant = '*' or {_OF_TENANT})"
     return next((condition for column, condition in _BY_COLUMN if column in columns), _OF_ALL)
 
 

@@ -40,12 +40,18 @@ _AWAY = (
 )
 _CONFLICT = (pg.DeadlockDetected, pg.SerializationFailure)
 _CONFLICT_ATTEMPTS = 6
+# A lock, or an end, that did not come in time; a partition that is being detached.
+_HELD = (pg.LockNotAvailable, pg.QueryCanceled, pg.ObjectNotInPrerequisiteState)
 # The data's own fault: a value out of range, a broken constraint, a key too long for its index.
 _REFUSED = (pg.DataError, pg.IntegrityError, pg.ProgramLimitExceeded)
 
 
 class LedgerConflict(LedgerUnavailable):
     """Two transactions stood in each other's way; the same work succeeds when tried again."""
+
+
+class LedgerBusy(LedgerUnavailable):
+    """Somebody else holds what is needed, and did not let go of it in time."""
 
 
 def ledger_url(url: str, *, setting: str = "postgres.url") -> URL:
@@ -106,6 +112,7 @@ def driver_errors() -> Iterator[None]:
 
     Raises:
         LedgerConflict: a deadlock or a serialization failure.
+        LedgerBusy: a lock, or the statement's end, was not to be had in time.
         LedgerRefused: the data breaks a type, a limit or a constraint.
         LedgerUnavailable: it cannot be reached, is shutting down, timed out, or is not migrated yet.
     """
@@ -124,6 +131,8 @@ def driver_errors() -> Iterator[None]:
 def _translate(cause: BaseException | None, error: Exception) -> None:
     if isinstance(cause, _CONFLICT):
         raise LedgerConflict(_first_line(cause)) from error
+    if isinstance(cause, _HELD):
+        raise LedgerBusy(_first_line(cause)) from error
     if isinstance(cause, _REFUSED):
         raise LedgerRefused(_first_line(cause)) from error
     if isinstance(cause, pg.UndefinedTable | pg.UndefinedColumn | pg.UndefinedFunction):

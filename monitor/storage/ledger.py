@@ -206,7 +206,7 @@ def _insert_traces(
     _copy(cursor, statements.COPY_ESCALATIONS, waiting)
     traces = [one.said.trace for one in plan.written]
     by_others = (one for one in traces if one.otel_trace_id not in (None, one.trace_id))
-    if named := {(one.tenant, one.otel_trace_id, one.trace_id) for one in by_others}:
+    if named := {(one.tenant, one.otel_trace_id, one.trace_id, one.event_time) for one in by_others}:
         cursor.execute(statements.INSERT_OTEL_TRACES, _columns(named))
     return len(waiting)
 
@@ -220,7 +220,10 @@ def _insert_receipts(cursor: _Cursor, plan: Plan, topics: Mapping[str, int]) -> 
     found = [(*key, one.first, one.outcomes) for key, some in sorted(plan.outcomes.items()) for one in ranges(some)]
     _copy(cursor, COPY_RANGES, found)
     repeated = [
-        (*partition_key(one.origin, topics), one.origin.offset, one.trace.tenant, one.trace.trace_id)
+        (
+            *(*partition_key(one.origin, topics), one.origin.offset),
+            *(one.trace.tenant, one.trace.trace_id, one.trace.event_time),
+        )
         for one in plan.duplicates
     ]
     _copy(cursor, statements.COPY_DUPLICATES, repeated)

@@ -2,71 +2,36 @@
 
 A partition is detached concurrently (Postgres's manual, "ALTER TABLE … DETACH PARTITION CONCURRENTLY"): nobody who
 reads or writes other days waits. Tenants that keep theirs for a shorter time than others have rows deleted in small
-transactions. Up to when rows are gone stands in `expirations`, for recounts. Rollups are never touched.
+transactions. In this order, so that nothing is lost that is kept for ever: what goes is promised (`expirations`), what
+waits for the pool is given up, the pool's words are summed up, and then rows go. Rollups are never touched.
 """
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy import Connection, Engine, text
 
-from monitor.storage.engine import driver_errors, transaction
+from monitor.storage.engine import LedgerBusy, driver_errors, snapshot
+from monitor.storage.expirations import BEGINNING, EVERYBODY, Keeping, Scope, finish, midnight, promise, scopes
+from monitor.storage.expired_escalations import count_expired, give_up_expired
+from monitor.storage.retention_days import Day, days_of, drop_day
+from monitor.storage.retention_rows import delete_of_days, take_rows
+from monitor.storage.tables import escalations
+from monitor.storage.trusted_hours import sum_up_for_good
 
 logger = logging.getLogger(__name__)
 
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "payloads": ("payloads",),
     "verdicts": ("judgement_rows", "verdict_rows"),
+    "dead_letters": (),
 }
-"""Kinds of rows with a time of their own, and the tables that hold them."""
+"""Kinds of rows with a time of their own, and the tables of days that hold them."""
 
-_BY_SEGMENT = "segment_id in (select segment_id from segments where tenant"
-_OF_TENANT = {"payloads": "tenant", "verdict_rows": _BY_SEGMENT, "judgement_rows": _BY_SEGMENT}
-_CLOSING = {"payloads": "", "verdict_rows": ")", "judgement_rows": ")"}
-_EVERYBODY = "*"
-_BATCH = 10_000
 _LOCK = "select pg_try_advisory_lock(hashtextextended('groundwatch retention', 0))"
-
-_PARTITIONS = text("""
-select child.relname as name, inherits.inhrelid is not null as attached, coalesce(inhdetachpending, false) as pending
-from pg_class as child
-left join pg_inherits as inherits on inherits.inhrelid = child.oid
-where child.relkind = 'r' and child.relnamespace = 'public'::regnamespace
-    and child.relname ~ ('^' || :table || '_[0-9]{8}$')
-order by name
-""")
-
-_REMEMBER = text("""
-insert into expirations as known (kind, tenant, before) values (:kind, :tenant, :before)
-on conflict (kind, tenant) do update set before = greatest(known.before, excluded.before)
-""")
-
-
-# A tenant that had times of its own, and has them no longer.
-_FOLLOW = text("""
-update expirations set before = greatest(before, :before) where kind = :kind and tenant <> all(:named)
-""")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Keeping:
-    """For how many days of event time rows of one kind are kept.
-
-    Attributes:
-        days: of every tenant that is not named.
-        tenants: of those that are.
-    """
-
-    days: int
-    tenants: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def longest(self) -> int:
-        """After so many days nobody keeps a row."""
-        return max((self.days, *self.tenants.values()))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -75,25 +40,43 @@ class Expired:
 
     Attributes:
         partitions: dropped, by name.
-        rows: deleted one by one, by table.
+        rows: deleted one by one, or blanked, by name.
+        given_up: escalations that waited for the pool for longer than their text is kept.
+        waiting: partitions that somebody holds, and days whose sums somebody is adding to: the next time.
     """
 
     partitions: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
+    given_up: int = 0
+    waiting: list[str] = field(default_factory=list)
+
+    def add(self, name: str, count: int) -> None:
+        """Rows that went."""
+        self.rows[name] = self.rows.get(name, 0) + count
+
+
+def database_time(engine: Engine) -> datetime:
+    """What time it is in Postgres.
+
+    Raises:
+        LedgerUnavailable: Postgres is away.
+    """
+    with snapshot(engine) as connection:
+        at: datetime = connection.execute(text("select clock_timestamp()")).scalar_one()
+    return at
 
 
 def expire(engine: Engine, keeping: Mapping[str, Keeping], *, now: datetime, dry_run: bool = False) -> Expired | None:
     """Take away what is kept no longer; None when another process is at it.
 
     Args:
-        engine: of the ledger.
+        engine: of the ledger, with a connection to spare.
         keeping: by kind, a key of `TABLES`.
         now: aware.
-        dry_run: say what would be dropped, and count nothing of what would be deleted.
+        dry_run: say what would go, and change nothing.
 
     Raises:
-        LedgerUnavailable: Postgres is away, or a reader of an old day held a partition for too long. What is done is
-            done; call again.
+        LedgerUnavailable: Postgres is away. What is done is done; call again.
     """
     gone = Expired()
     with driver_errors(), engine.connect() as connection:
@@ -102,75 +85,76 @@ def expire(engine: Engine, keeping: Mapping[str, Keeping], *, now: datetime, dry
             return None
         try:
             for kind, kept in keeping.items():
-                _expire_kind(engine, steady, kind, kept, today=now.astimezone(UTC).date(), gone=gone, dry_run=dry_run)
+                _Pass(engine, steady, gone, now=now.astimezone(UTC), dry_run=dry_run).take(kind, kept)
         finally:
-            steady.execute(text("select pg_advisory_unlock_all()"))
+            if not steady.invalidated:
+                steady.execute(text("select pg_advisory_unlock_all()"))
     return gone
 
 
-def _expire_kind(
-    engine: Engine, steady: Connection, kind: str, kept: Keeping, *, today: date, gone: Expired, dry_run: bool
-) -> None:
-    first_kept = today - timedelta(days=kept.longest)
-    limits = {_EVERYBODY: kept.days, **kept.tenants}
-    if not dry_run:
-        with transaction(engine) as connection:
-            for tenant, days in limits.items():
-                before = datetime.combine(today - timedelta(days=days), datetime.min.time(), UTC)
-                connection.execute(_REMEMBER, {"kind": kind, "tenant": tenant, "before": before})
-            before = datetime.combine(today - timedelta(days=kept.days), datetime.min.time(), UTC)
-            connection.execute(_FOLLOW, {"kind": kind, "named": list(limits), "before": before})
-    for table in TABLES[kind]:
-        for name in _old_partitions(steady, table, first_kept):
-            gone.partitions.append(name)
-            if not dry_run:
-                _drop(steady, table, name)
-        if not dry_run:
-            gone.rows[table] = sum(_delete(engine, steady, table, kept, today=today))
+class _Pass:
+    """One look at rows of one kind."""
 
+    def __init__(self, engine: Engine, steady: Connection, gone: Expired, *, now: datetime, dry_run: bool) -> None:
+        self._engine = engine
+        self._steady = steady
+        self._gone = gone
+        self._now = now
+        self._dry_run = dry_run
 
-def _old_partitions(steady: Connection, table: str, first_kept: date) -> list[str]:
-    found = steady.execute(_PARTITIONS, {"table": table}).all()
-    return [row.name for row in found if _day_of(row.name) < first_kept or row.pending or not row.attached]
+    def take(self, kind: str, kept: Keeping) -> None:
+        """Take away what is kept no longer."""
+        today = self._now.date()
+        if not TABLES[kind]:
+            through = midnight(today - timedelta(days=kept.days))
+            every = Scope(kind=kind, tenant=EVERYBODY, tenants=(), done=BEGINNING, through=through, promised=through)
+            self._take_rows(every)
+            return
+        asked = scopes if self._dry_run else promise
+        found = [self._prepared(scope) for scope in asked(self._engine, kind, kept, today=today)]
+        first_kept = min(scope.through for scope in found).date()
+        held = [one for table in TABLES[kind] for one in self._drop_days(table, first_kept, found)]
+        for scope in found:
+            for table in TABLES[kind]:
+                days = [one for one in days_of(self._steady, table) if one.day >= first_kept]
+                for count in delete_of_days(self._engine, scope, table, days, dry_run=self._dry_run):
+                    self._gone.add(table, count)
+            self._take_rows(scope)
+            if not self._dry_run:
+                finish(self._engine, scope, through=min([scope.through, *(midnight(one.day) for one in held)]))
 
+    def _prepared(self, scope: Scope) -> Scope:
+        """Give up what waits for the pool, and sum up the pool's words; what has to go now may be less after that."""
+        tenants = escalations.c.tenant
+        whose = tenants.not_in(scope.tenants) if scope.tenant == EVERYBODY else tenants == scope.tenant
+        if self._dry_run:
+            self._gone.given_up += count_expired(self._engine, before=scope.through, tenants=whose)
+            return scope
+        self._gone.given_up += give_up_expired(self._engine, before=scope.through, tenants=whose, at=self._now)
+        if scope.kind != "verdicts":
+            return scope
+        summed = sum_up_for_good(self._engine, scope)
+        if summed < scope.through:
+            self._gone.waiting.append(f"{summed:%Y-%m-%d %H}:00")
+        return replace(scope, through=summed.replace(hour=0))
 
-def _day_of(partition: str) -> date:
-    return datetime.strptime(partition[-8:], "%Y%m%d").replace(tzinfo=UTC).date()
+    def _drop_days(self, table: str, first_kept: date, found: list[Scope]) -> Iterator[Day]:
+        """Drop whole days; gives those that somebody holds."""
+        # A younger one that is detached, or half so, is not retention's: somebody moves it elsewhere.
+        promised = min(scope.promised for scope in found).date()
+        for one in days_of(self._steady, table):
+            if one.day >= (first_kept if one.attached and not one.pending else promised):
+                continue
+            try:
+                if not self._dry_run:
+                    drop_day(self._steady, one)
+            except LedgerBusy as error:
+                logger.warning("a day stays", extra={"partition": one.name, "error": str(error)})
+                self._gone.waiting.append(one.name)
+                yield one
+            else:
+                self._gone.partitions.append(one.name)
 
-
-def _drop(steady: Connection, table: str, name: str) -> None:
-    """Detach and drop; takes up what an earlier call was stopped in."""
-    row = next(one for one in steady.execute(_PARTITIONS, {"table": table}) if one.name == name)
-    if row.attached:
-        # A name from the catalogue, of digits and our own words.
-        how = "finalize" if row.pending else "concurrently"
-        steady.execute(text(f"alter table {table} detach partition {name} {how}"))
-    steady.execute(text(f"drop table {name}"))
-    logger.info("a day was dropped", extra={"partition": name})
-
-
-def _delete(engine: Engine, steady: Connection, table: str, kept: Keeping, *, today: date) -> Iterator[int]:
-    """Rows of days that are kept for others, and of the time before the first day: a day after another, in batches."""
-    named = sorted(kept.tenants)
-    days = [row.name for row in steady.execute(_PARTITIONS, {"table": table}) if row.attached]
-    for tenant, limit in ((_EVERYBODY, kept.days), *kept.tenants.items()):
-        first_kept = today - timedelta(days=limit)
-        whose = "<> all(:tenants)" if tenant == _EVERYBODY else "= any(:tenants)"
-        asked = {
-            "before": datetime.combine(first_kept, datetime.min.time(), UTC),
-            "tenants": named if tenant == _EVERYBODY else [tenant],
-        }
-        old = f"event_time < :before and {_OF_TENANT[table]} {whose}{_CLOSING[table]}"
-        for name in (f"{table}_before", *(day for day in days if _day_of(day) < first_kept)):
-            statement = text(
-                f"delete from {name} where ctid in (select ctid from {name} where {old} limit {_BATCH})"  # noqa: S608 - names from the catalogue
-            )
-            yield from _batches(engine, statement, asked)
-
-
-def _batches(engine: Engine, statement: TextClause, asked: Mapping[str, object]) -> Iterator[int]:
-    deleted = _BATCH
-    while deleted == _BATCH:
-        with transaction(engine) as connection:
-            deleted = connection.execute(statement, asked).rowcount
-        yield deleted
+    def _take_rows(self, scope: Scope) -> None:
+        for name, count in take_rows(self._engine, scope, dry_run=self._dry_run):
+            self._gone.add(name, count)

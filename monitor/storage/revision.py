@@ -3,7 +3,7 @@
 Locks are taken in the ledger's order (see `statements`): judges, words, the verdict, its receipt, intake, rollup.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -53,6 +53,42 @@ where topics.topic = :topic and kept.topic_id = topics.topic_id and kept.partiti
 """)
 
 
+# Whose row is gone: it was one that could not be judged here, and waited for the pool.
+_PENDING = OutcomeColumns(
+    outcome="p", hallucinated=None, probability=None, reason=None, detail=None, reasoning=None, unsupported=None
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a verdict is found, and the receipt of the record that it came from.
+
+    Attributes:
+        segment: a row of `segments`, without its number.
+        log, partition, offset: the record's place; `log` is the topic's life.
+    """
+
+    segment: tuple[str, ...]
+    trace_id: str
+    event_time: datetime
+    log: str
+    partition: int
+    offset: int
+
+
+def place_of(assessment: Assessment) -> Place:
+    """That of the verdict which came with this assessment."""
+    trace, origin = assessment.trace, assessment.origin
+    return Place(
+        segment=segment_words(assessment),
+        trace_id=trace.trace_id,
+        event_time=trace.event_time,
+        log=origin.log,
+        partition=origin.partition,
+        offset=origin.offset,
+    )
+
+
 def revise(
     connection: Connection,
     assessment: Assessment,
@@ -63,21 +99,37 @@ def revise(
 ) -> None:
     """Add a judgement to a recorded trace, and let its current verdict follow; its first verdict stays.
 
-    A trace that has a verdict keeps it when `outcome` is none. One whose verdict is gone (retention) stays gone.
+    A trace that has a verdict keeps it when `outcome` is none. One whose verdict is gone (retention) stays gone, and
+    is pending no more.
     """
+    revise_at(connection, place_of(assessment), judgement=judgement, outcome=outcome, at=at)
+
+
+def revise_at(
+    connection: Connection,
+    place: Place,
+    *,
+    judgement: Judgement | None,
+    outcome: Verdict | CouldNotJudge,
+    at: datetime,
+) -> None:
+    """As `revise`, of a verdict whose assessment need not be known."""
     if judgement is not None:
         connection.execute(
             insert(judges)
             .values(dict(zip(judges.c.keys(), judge_row(judgement.judge), strict=True)))
             .on_conflict_do_nothing()
         )
-    before = connection.execute(_recorded(assessment).with_for_update(of=verdict_rows)).one_or_none()
+    before = connection.execute(_recorded(place).with_for_update(of=verdict_rows)).one_or_none()
     if before is None:
+        after = outcome_columns(outcome, escalated=False)
+        if _settle(connection, place, after.outcome):
+            _count(connection, place, before=_PENDING, after=after, judgement=None)
         return
     if judgement is not None:
         _add_judgement(connection, before, judgement, at)
-    after = _follow(connection, assessment, before=before, outcome=outcome, at=at)
-    _count(connection, assessment, before=before, after=after, judgement=judgement)
+    follows = _follow(connection, place, before=before, outcome=outcome, at=at)
+    _count(connection, place, before=before, after=follows, judgement=judgement)
 
 
 def reconsider(connection: Connection, assessment: Assessment) -> None:
@@ -86,24 +138,24 @@ def reconsider(connection: Connection, assessment: Assessment) -> None:
         revise(connection, assessment, judgement=judgement, outcome=assessment.outcome, at=assessment.judged_at)
 
 
-def _recorded(assessment: Assessment) -> Any:
+def _recorded(place: Place) -> Any:
     """The row, by its whole key: the time finds its partition."""
-    of_segment = [segments.c[name] == word for name, word in zip(SEGMENT_WORDS, segment_words(assessment), strict=True)]
+    of_segment = [segments.c[name] == word for name, word in zip(SEGMENT_WORDS, place.segment, strict=True)]
     return (
         select(verdict_rows, decisions.c.action, decisions.c.reason.label("because"), decisions.c.decided_by)
         .join(segments, segments.c.segment_id == verdict_rows.c.segment_id)
         .join(decisions, decisions.c.decision_id == verdict_rows.c.decision_id)
         .where(*of_segment)
         .where(
-            verdict_rows.c.trace_id == assessment.trace.trace_id,
-            verdict_rows.c.event_time == assessment.trace.event_time,
+            verdict_rows.c.trace_id == place.trace_id,
+            verdict_rows.c.event_time == place.event_time,
         )
     )
 
 
 def _follow(
     connection: Connection,
-    assessment: Assessment,
+    place: Place,
     *,
     before: Row[Any],
     outcome: Verdict | CouldNotJudge,
@@ -124,7 +176,7 @@ def _follow(
         .values(**_loaded(after), decision_id=decision_id, revision=verdict_rows.c.revision + 1, revised_at=at)
     )
     if before.outcome == "p":
-        _settle(connection, assessment, after.outcome)
+        _settle(connection, place, after.outcome)
     return after
 
 
@@ -161,31 +213,32 @@ def _add_judgement(connection: Connection, verdict: Row[Any], judgement: Judgeme
     )
 
 
-def _settle(connection: Connection, assessment: Assessment, outcome: str) -> None:
-    origin = assessment.origin
+def _settle(connection: Connection, place: Place, outcome: str) -> bool:
+    """Let the receipt and the accounting say how a pending record ended; whether it was pending."""
     settled = connection.execute(
         _SETTLE,
         {
             "code": outcome,
             "pending": CODES["pending"],
-            "topic": origin.log,
-            "partition": origin.partition,
-            "offset": origin.offset,
+            "topic": place.log,
+            "partition": place.partition,
+            "offset": place.offset,
         },
     )
     counter = intake.c[_COUNTER_OF[outcome]]
     connection.execute(
         update(intake)
-        .where(intake.c.topic == origin.log, intake.c.partition == origin.partition)
+        .where(intake.c.topic == place.log, intake.c.partition == place.partition)
         .values({intake.c.pending: intake.c.pending - settled.rowcount, counter: counter + settled.rowcount})
     )
+    return settled.rowcount > 0
 
 
 def _count(
     connection: Connection,
-    assessment: Assessment,
+    place: Place,
     *,
-    before: Row[Any],
+    before: Row[Any] | OutcomeColumns,
     after: OutcomeColumns | None,
     judgement: Judgement | None,
 ) -> None:
@@ -204,29 +257,24 @@ def _count(
         change["pool_judged"] = int(judgement.judge.tier is Tier.POOL and isinstance(judgement.result, Opinion))
     if not change:
         return
-    trace = assessment.trace
     connection.execute(
         update(rollups)
         .where(
-            rollups.c.tenant == trace.tenant,
-            rollups.c.service == trace.service,
-            rollups.c.environment == trace.environment,
-            rollups.c.evaluator == assessment.evaluator,
-            rollups.c.judge_version == assessment.judge_version,
-            rollups.c.minute == func.date_trunc("minute", trace.event_time, "UTC"),
+            *[rollups.c[name] == word for name, word in zip(SEGMENT_WORDS, place.segment, strict=True)],
+            rollups.c.minute == func.date_trunc("minute", place.event_time, "UTC"),
         )
         .values({name: rollups.c[name] + by for name, by in change.items()} | {"changed": func.pg_current_xact_id()})
     )
     if judgement is not None:
-        _cost(connection, assessment, judgement)
+        _cost(connection, place, judgement)
 
 
-def _cost(connection: Connection, assessment: Assessment, judgement: Judgement) -> None:
+def _cost(connection: Connection, place: Place, judgement: Judgement) -> None:
     """Count what the judgement cost; an hour's row may be the first of this judge."""
-    segment = dict(zip(SEGMENT_WORDS, segment_words(assessment), strict=True))
+    segment = dict(zip(SEGMENT_WORDS, place.segment, strict=True))
     cost = Cost()
     cost.add(judgement)
-    hour = assessment.trace.event_time.replace(minute=0, second=0, microsecond=0)
+    hour = place.event_time.replace(minute=0, second=0, microsecond=0)
     add = insert(cost_rollups).values(**segment, judge=judge_row(judgement.judge)[0], hour=hour, **asdict(cost))
     sums = {name: cost_rollups.c[name] + add.excluded[name] for name in asdict(cost)}
     connection.execute(add.on_conflict_do_update(index_elements=cost_rollups.primary_key.columns, set_=sums))

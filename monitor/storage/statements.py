@@ -60,12 +60,14 @@ COPY_ESCALATIONS: Final = """
 copy escalations (tenant, trace_id, evaluator, judge_version, event_time, assessment, reason, priority) from stdin
 """
 
-COPY_DUPLICATES: Final = 'copy duplicates (topic_id, partition, "offset", tenant, trace_id) from stdin'
+COPY_DUPLICATES: Final = 'copy duplicates (topic_id, partition, "offset", tenant, trace_id, event_time) from stdin'
 
 # Feedback may name an answer by OpenTelemetry's id, also when the answer's text is kept no longer.
 INSERT_OTEL_TRACES: Final = """
-insert into otel_traces (tenant, otel_trace_id, trace_id)
-select * from unnest(%s::text[], %s::text[], %s::text[]) as said (tenant, otel_trace_id, trace_id)
+insert into otel_traces (tenant, otel_trace_id, trace_id, event_time)
+select tenant, otel_trace_id, trace_id, max(event_time)
+from unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[]) as said (tenant, otel_trace_id, trace_id, event_time)
+group by tenant, otel_trace_id, trace_id
 order by tenant, otel_trace_id, trace_id
 on conflict do nothing
 """

@@ -47,6 +47,7 @@ ARGUMENTS = {
 }
 
 FILL = """
+insert into expirations (kind, tenant, before) values ('verdicts', :tenant, '2000-01-01 00:00Z');
 insert into alerts (alert_id, tenant, service, environment, evaluator, judge_version, state, direction, event_time,
     change_at, evidence, rate_before, rate_after, verdicts_seen, delay_verdicts, average_run_length, raised_at)
 values ('a-' || :tenant, :tenant, :service, 'production', 'faithfulness', 'v', 'firing', 'rise', now(), now(),

@@ -29,5 +29,7 @@ otel_traces = Table(
     "otel_traces",
     metadata,
     *key("tenant", "otel_trace_id", "trace_id"),
+    moment("event_time", nullable=True),
+    Index("ix_otel_traces_event_time", "event_time", postgresql_using="brin"),
     comment="Traces of an OpenTelemetry trace that do not bear its id: feedback may name either.",
 )

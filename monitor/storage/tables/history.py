@@ -218,7 +218,9 @@ duplicates = Table(
     ],
     Column("tenant", Text, nullable=False),
     Column("trace_id", Text, nullable=False),
+    moment("event_time", nullable=True),
     Index(None, "tenant", "trace_id"),
+    Index("ix_duplicates_event_time", "event_time", postgresql_using="brin"),
     comment="Records with the id of a trace that had been taken in.",
 )
 
@@ -227,6 +229,8 @@ expirations = Table(
     metadata,
     *key("kind", "tenant"),
     moment("before"),
+    moment("done", nullable=True),
+    Column("seen", XID8),
     one_of("kind", ("payloads", "verdicts"), "kind"),
     comment="Up to which event time retention has taken rows away; the tenant * stands for all that have no row of"
     " their own.",
@@ -265,6 +269,7 @@ dead_letters = Table(
     Column("raw_bytes", BigInteger, nullable=False),
     moment("dead_at"),
     Column("replayed_by", BigInteger),
+    Index("ix_dead_letters_dead_at", "dead_at", postgresql_using="brin"),
     comment="Records that could not be taken in, by the place where they lay; raw may be cut, raw_bytes is not.",
 )
 

@@ -4,15 +4,15 @@ Postgres estimates `answer < 'm'` by the column's histogram, which is of all ten
 through: comparing texts is leakproof. Nobody filters by these columns, so the planner loses nothing. Other columns of
 texts are names and ids, which plans need; JSON is compared by nothing leakproof.
 
-Revision ID: 0024
-Revises: 0023
+Revision ID: 0026
+Revises: 0025
 """
 
 from alembic import op
 
 # ruff: noqa: S608 - only constants of this file are put in
-revision = "0024"
-down_revision = "0023"
+revision = "0026"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 
