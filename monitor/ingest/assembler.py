@@ -21,7 +21,7 @@ from monitor.ingest.ageing import AgeLimit
 from monitor.ingest.counters import IngestCounters, Refusal
 from monitor.ingest.otlp_intake import read_key
 from monitor.ingest.spool import Spool
-from monitor.ingest.spool_file import Entry, Spooled
+from monitor.ingest.spool_records import Entry, Spooled
 from monitor.ingest.spool_source import SpoolSource
 from monitor.ingest.storing import trace_entry
 from monitor.ingest.treatment import NoTreatment, Treatment

@@ -9,7 +9,7 @@ from typing import Any
 from monitor.ingest.assembler import AssemblyState
 from monitor.ingest.counters import Denial, Drop, Refusal
 from monitor.ingest.forward import ForwardState, KafkaState
-from monitor.ingest.spool import SpoolState
+from monitor.ingest.spool_records import SpoolState
 
 TRACES, FEEDBACK = "traces", "feedback"
 """What is counted."""

@@ -9,7 +9,7 @@ from monitor.domain.errors import InvalidFeedback
 from monitor.domain.feedback import Feedback
 from monitor.ingest.callers import ANYBODY, Caller
 from monitor.ingest.intake import Rejected, as_json, as_object, items_of, rejected
-from monitor.ingest.spool_file import Entry
+from monitor.ingest.spool_records import Entry
 from monitor.wire import FeedbackV1, decode_feedback, encode_feedback
 
 _FIELDS = frozenset(f.alias or name for name, f in FeedbackV1.model_fields.items())

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from monitor.domain.errors import InvalidSettings, RecordRefused, SpoolUnavailable, StreamUnavailable
 from monitor.ingest.ageing import AgeLimit
 from monitor.ingest.counters import IngestCounters
-from monitor.ingest.spool_file import Spooled
+from monitor.ingest.spool_records import Spooled
 from monitor.ingest.spool_source import SpoolSource
 
 _log = logging.getLogger(__name__)

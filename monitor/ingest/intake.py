@@ -17,7 +17,7 @@ from monitor.domain.trace import Trace
 from monitor.ingest.callers import ANYBODY, Caller
 from monitor.ingest.counters import Refusal
 from monitor.ingest.refused import RequestRefused, other_tenant, shown
-from monitor.ingest.spool_file import Entry
+from monitor.ingest.spool_records import Entry
 from monitor.ingest.storing import trace_entry
 from monitor.weight import MOST_PARTS, too_many_in_json
 from monitor.wire import MAX_TRACE_BYTES, TraceV1, decode_trace

@@ -18,7 +18,7 @@ from monitor.ingest.http import JsonResponse, media_type, refusal
 from monitor.ingest.intake import JSON_TYPES, LINE_TYPES, Rejected
 from monitor.ingest.refused import RequestRefused
 from monitor.ingest.spool import Spool
-from monitor.ingest.spool_file import Entry
+from monitor.ingest.spool_records import Entry
 from monitor.ingest.storing import store
 
 # Below this, parsing takes less time than handing the body to a thread.

@@ -10,7 +10,7 @@ from monitor.ingest.callers import Caller
 from monitor.ingest.counters import Refusal, Tally
 from monitor.ingest.refused import RequestRefused, other_tenant, shown
 from monitor.ingest.spool import Spool
-from monitor.ingest.spool_file import Entry
+from monitor.ingest.spool_records import Entry
 from monitor.ingest.storing import store
 from monitor.ingest.tee import Tee
 from monitor.ingest.treatment import NoTreatment, Treatment

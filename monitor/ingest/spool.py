@@ -10,14 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from monitor.domain.errors import SpoolFull, SpoolUnavailable
 from monitor.ingest.salvage import Salvage
-from monitor.ingest.spool_file import Entry, Spooled, SpoolFile, is_damage
+from monitor.ingest.spool_file import SpoolFile, is_damage
+from monitor.ingest.spool_records import Entry, Spooled, SpoolState
+from monitor.ingest.spool_work import Append, Work, settle
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -33,33 +34,6 @@ _RETRY_SECONDS = 0.25
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SpoolState:
-    """What the spool holds. `records` and `bytes` wait; `aside` were refused by Kafka or damaged, and are kept."""
-
-    records: int
-    bytes: int
-    max_bytes: int
-    aside: int
-    oldest: datetime | None
-    problem: str | None
-
-
-@dataclass(kw_only=True, slots=True)
-class _Append:
-    entries: Sequence[Entry]
-    size: int
-    wake: Callable[[], None] | None
-    done: "Future[None]" = field(default_factory=Future)
-
-
-@dataclass(kw_only=True, slots=True)
-class _Work:
-    appends: list[_Append]
-    aside: list[tuple[int, str]]
-    acknowledged: int
 
 
 class Spool:
@@ -85,7 +59,7 @@ class Spool:
         self._clock = clock
         self._changed = threading.Condition()
         self._reading = threading.Lock()
-        self._pending: list[_Append] = []
+        self._pending: list[Append] = []
         self._pending_bytes = 0
         self._aside: list[tuple[int, str]] = []
         self._acknowledged = self._file.first_position - 1
@@ -123,7 +97,7 @@ class Spool:
             SpoolFull: they do not fit (at once, or through the future when the disk itself is full).
             SpoolUnavailable: the spool is closed (at once), or could not be written (through the future).
         """
-        append = _Append(entries=entries, size=sum(entry.size for entry in entries), wake=wake)
+        append = Append(entries=entries, size=sum(entry.size for entry in entries), wake=wake)
         with self._changed:
             if self._closing:
                 raise SpoolUnavailable("the spool is closed")
@@ -234,7 +208,7 @@ class Spool:
                 self._recover()
             self._commit(work)
 
-    def _next_work(self) -> _Work | None:
+    def _next_work(self) -> Work | None:
         with self._changed:
             while not (self._pending or self._aside or self._damaged):
                 behind = self._acknowledged >= self._file.first_position
@@ -245,7 +219,7 @@ class Spool:
                     if behind or self._problem:
                         break
                     self._shrink()
-            work = _Work(appends=self._pending, aside=self._aside, acknowledged=self._acknowledged)
+            work = Work(appends=self._pending, aside=self._aside, acknowledged=self._acknowledged)
             self._pending, self._aside = [], []
             return work
 
@@ -263,7 +237,7 @@ class Spool:
         except (sqlite3.Error, OSError) as error:
             _log.critical("the spool is damaged and cannot be salvaged: %s", error)
 
-    def _commit(self, work: _Work) -> None:
+    def _commit(self, work: Work) -> None:
         entries = [entry for append in work.appends for entry in append.entries]
         try:
             self._file.commit(append=entries, aside=work.aside, acknowledged=work.acknowledged, now=self._clock())
@@ -274,10 +248,10 @@ class Spool:
             self._problem = None
             self._durable = self._file.last_position
             self._changed.notify_all()
-        _settle(work.appends, None)
+        settle(work.appends, None)
         self._measure(work)
 
-    def _measure(self, work: _Work) -> None:
+    def _measure(self, work: Work) -> None:
         """Behind the answers; until then what was appended counts as waiting, so that the limit holds meanwhile."""
         try:
             self._file.measure()
@@ -286,7 +260,7 @@ class Spool:
         with self._changed:
             self._pending_bytes -= sum(append.size for append in work.appends)
 
-    def _fail(self, work: _Work, error: sqlite3.Error) -> None:
+    def _fail(self, work: Work, error: sqlite3.Error) -> None:
         problem = f"the spool cannot be written: {error}"
         _log.error(problem)
         full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
@@ -298,19 +272,6 @@ class Spool:
             if self._closing:
                 # Nothing is lost: the records are still in the file, and are read again by the next sidecar.
                 self._aside, self._acknowledged, self._damaged = [], self._file.first_position - 1, False
-        _settle(work.appends, SpoolFull(problem) if full else SpoolUnavailable(problem))
+        settle(work.appends, SpoolFull(problem) if full else SpoolUnavailable(problem))
         if not self._closing:
             time.sleep(_RETRY_SECONDS)
-
-
-def _settle(appends: Sequence[_Append], error: Exception | None) -> None:
-    for append in appends:
-        if not append.done.set_running_or_notify_cancel():
-            continue
-        if error is None:
-            append.done.set_result(None)
-        else:
-            append.done.set_exception(error)
-    # After all of them: who is woken takes the interpreter's lock, and the others would wait for it one by one.
-    for wake in {append.wake for append in appends if append.wake is not None}:
-        wake()

@@ -9,9 +9,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -19,6 +17,7 @@ from pathlib import Path
 from monitor.domain.errors import SpoolUnavailable
 from monitor.ingest.salvage import Salvage, salvage, set_file_aside
 from monitor.ingest.spool_lock import hold
+from monitor.ingest.spool_records import Entry, SetAside, Spooled, checksum, read_aside, read_records, spooled_before
 
 _log = logging.getLogger(__name__)
 
@@ -63,93 +62,6 @@ _TOGETHER = 16
 
 def _insert(rows: int) -> str:
     return "insert into records values " + ", ".join(["(?, ?, ?, ?, ?)"] * rows)  # noqa: S608 - nothing of a sender's
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """What is to be sent: a Kafka key and value."""
-
-    key: bytes
-    value: bytes
-
-    @property
-    def size(self) -> int:
-        """About how many bytes of disk it takes."""
-        return len(self.key) + len(self.value) + 48
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Spooled:
-    """A waiting record. `position` grows by one a record; `intact` is false when its checksum does not hold."""
-
-    position: int
-    entry: Entry
-    intact: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SetAside:
-    """A record that could not be sent, with why."""
-
-    position: int
-    reason: str
-    entry: Entry
-
-
-def _checksum(key: bytes, value: bytes) -> int:
-    return zlib.crc32(value, zlib.crc32(key))
-
-
-def read_records(connection: sqlite3.Connection, after: int, *, limit: int, max_bytes: int) -> list[Spooled]:
-    """The next records after a position: at most `limit`, and no more once `max_bytes` are passed."""
-    rows = connection.execute(
-        "select position, checksum, key, value from records where position > ? order by position limit ?",
-        (after, limit),
-    )
-    found: list[Spooled] = []
-    size = 0
-    with contextlib.closing(rows):
-        for position, checksum, key, value in rows:
-            entry = Entry(key=key, value=value)
-            found.append(Spooled(position=position, entry=entry, intact=_checksum(key, value) == checksum))
-            size += entry.size
-            if size >= max_bytes:
-                break
-    return found
-
-
-def read_aside(connection: sqlite3.Connection, after: int, *, limit: int, max_bytes: int) -> list[SetAside]:
-    """The next records that were set aside after a position, bounded as those of `read_records`."""
-    rows = connection.execute(
-        "select position, reason, key, value from aside where position > ? order by position limit ?", (after, limit)
-    )
-    found: list[SetAside] = []
-    size = 0
-    with contextlib.closing(rows):
-        for position, reason, key, value in rows:
-            found.append(SetAside(position=position, reason=reason, entry=Entry(key=key, value=value)))
-            size += found[-1].entry.size
-            if size >= max_bytes:
-                break
-    return found
-
-
-def spooled_before(connection: sqlite3.Connection, moment: datetime, *, after: int, limit: int) -> tuple[int, int]:
-    """How many records right after a position were spooled before a moment, at most `limit`; the last's position.
-
-    Reads their times only. Ends at the first that is younger, so that order is kept whatever the clock did.
-    """
-    before = int(moment.timestamp() * 1000)
-    rows = connection.execute(
-        "select position, spooled_at from records where position > ? order by position limit ?", (after, limit)
-    )
-    count, last = 0, after
-    with contextlib.closing(rows):
-        for position, spooled_at in rows:
-            if spooled_at >= before:
-                break
-            count, last = count + 1, position
-    return count, last
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -235,7 +147,7 @@ class SpoolFile:
         """
         at = int(now.timestamp() * 1000)
         start = self.last_position + 1
-        rows = [(start + n, at, _checksum(e.key, e.value), e.key, e.value) for n, e in enumerate(append)]
+        rows = [(start + n, at, checksum(e.key, e.value), e.key, e.value) for n, e in enumerate(append)]
         if 0 < len(rows) <= _TOGETHER and not aside and acknowledged < self.first_position:
             # One statement is a transaction of its own. Each more would give the interpreter away and wait for it.
             self._writer.execute(_insert(len(rows)), list(chain.from_iterable(rows)))

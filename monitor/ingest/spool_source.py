@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Protocol
 
-from monitor.ingest.spool_file import Spooled
+from monitor.ingest.spool_records import Spooled
 
 
 class SpoolSource(Protocol):

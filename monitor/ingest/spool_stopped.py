@@ -13,17 +13,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from monitor.domain.errors import SpoolUnavailable
-from monitor.ingest.spool_file import (
-    FILE_NAME,
-    VERSION,
-    SetAside,
-    Spooled,
-    SpoolFile,
-    is_damage,
-    read_aside,
-    read_records,
-)
+from monitor.ingest.spool_file import FILE_NAME, VERSION, SpoolFile, is_damage
 from monitor.ingest.spool_lock import hold_to_read
+from monitor.ingest.spool_records import SetAside, Spooled, read_aside, read_records
 
 _ANY_SIZE = 1 << 50
 _MOST_BYTES = 8 * 1024 * 1024

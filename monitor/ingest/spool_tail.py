@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from monitor.domain.errors import SpoolUnavailable
-from monitor.ingest.spool_file import FILE_NAME, Spooled, is_damage, read_records, spooled_before
+from monitor.ingest.spool_file import FILE_NAME, is_damage
+from monitor.ingest.spool_records import Spooled, read_records, spooled_before
 
 _GLANCE_SECONDS = 0.025
 _BUSY_SECONDS = 5.0

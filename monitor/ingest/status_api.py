@@ -19,7 +19,8 @@ from monitor.ingest.http import JsonResponse, refusal
 from monitor.ingest.openapi import status
 from monitor.ingest.openapi.parts import Description
 from monitor.ingest.refused import RequestRefused
-from monitor.ingest.spool import Spool, SpoolState
+from monitor.ingest.spool import Spool
+from monitor.ingest.spool_records import SpoolState
 from monitor.ingest.tee_counters import TeeState
 from monitor.ingest.tls import CertificateState
 

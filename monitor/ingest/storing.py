@@ -11,7 +11,7 @@ from monitor.domain.trace import Trace
 from monitor.ingest.counters import Refusal
 from monitor.ingest.refused import RequestRefused
 from monitor.ingest.spool import Spool
-from monitor.ingest.spool_file import Entry
+from monitor.ingest.spool_records import Entry
 from monitor.wire import encode_trace
 
 _RETRY_SECONDS = 5

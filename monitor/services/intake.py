@@ -5,7 +5,7 @@ from datetime import datetime
 
 from monitor.ingest.assembler import AssemblyState
 from monitor.ingest.counters import Denial, Drop, Refusal
-from monitor.ingest.spool import SpoolState
+from monitor.ingest.spool_records import SpoolState
 from monitor.ingest.tee_counters import TeeDrop
 from monitor.telemetry.instruments import Instruments
 from monitor.telemetry.sidecar import AssemblyReading, SpoolReading

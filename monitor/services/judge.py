@@ -23,6 +23,7 @@ from monitor.services.chunks import chunks
 from monitor.services.dead_letters import DeadLetterCap
 from monitor.services.fitting import encode_fitting
 from monitor.services.replay_headers import replay_of, wanted_version
+from monitor.services.sending import Sender
 from monitor.streaming.consume import Record
 from monitor.wire import (
     MAX_DEAD_LETTER_BYTES,
@@ -47,13 +48,6 @@ class Assessor(Protocol):
 
     def assess(self, items: Sequence[tuple[Trace, Origin]]) -> list[Assessment]:
         """One assessment an item, in order. Blocks."""
-
-
-class Sender(Protocol):
-    """Writes to topics: `monitor.streaming.producer.Producer`."""
-
-    def send(self, topic: str, key: bytes, value: bytes) -> "Future[Any]":
-        """Hand one record over; the future tells when it is durable. Both may fail with StreamUnavailable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,15 +9,15 @@ without a receipt is a hole, and not on its way.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
 
 from monitor.config import KafkaSettings
 from monitor.domain.errors import StreamUnavailable
 from monitor.services.chunks import CHUNK_BYTES
 from monitor.services.replay import Pace, key_of
+from monitor.services.sending import Sender
 from monitor.services.stopping import Stop
 from monitor.storage.engine import LedgerEngine
 from monitor.storage.gaps import KnownPartition, bury_lost, gaps, known_partitions, settle
@@ -34,13 +34,6 @@ _GLANCE_SECONDS = 1.0
 
 class LedgerBehind(StreamUnavailable):
     """The ledger has not read everything that the judges have written."""
-
-
-class Sender(Protocol):
-    """Writes to topics: `monitor.streaming.producer.Producer`."""
-
-    def send(self, topic: str, key: bytes | None, value: bytes) -> "Future[Any]":
-        """Hand one record over; the future tells when it is durable. Both may fail with StreamUnavailable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

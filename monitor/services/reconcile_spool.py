@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from monitor.config import KafkaSettings
 from monitor.domain.errors import RecordRefused, StreamUnavailable
 from monitor.ingest.forward import DAMAGED
-from monitor.ingest.spool_file import Entry, SetAside, Spooled
+from monitor.ingest.spool_records import Entry, SetAside, Spooled
 from monitor.ingest.spool_stopped import DamagedSpool, LeftBehind, SpoolRemains, look_into, take_over
-from monitor.services.reconcile import DELIVERY_SECONDS, Sender, Sending, deliver
+from monitor.services.reconcile import DELIVERY_SECONDS, Sending, deliver
+from monitor.services.sending import Sender
 
 _AT_ONCE = 100
 _NAMED = 5

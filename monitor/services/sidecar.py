@@ -22,7 +22,8 @@ from monitor.ingest.otlp_api import OtlpApi
 from monitor.ingest.otlp_grpc import OtlpGrpc
 from monitor.ingest.otlp_intake import OtlpIntake
 from monitor.ingest.rag_api import RagApi
-from monitor.ingest.spool import Spool, SpoolState
+from monitor.ingest.spool import Spool
+from monitor.ingest.spool_records import SpoolState
 from monitor.ingest.status_api import FeedbackStanding, StatusApi
 from monitor.ingest.tee import Tee
 from monitor.ingest.tee_counters import TeeCounters

@@ -13,8 +13,8 @@ from monitor.domain.explanation import Explanation
 from monitor.domain.lifecycle import Change, Standing
 from monitor.domain.trace import Segment, Slice
 from monitor.storage.outbox import enqueue
-from monitor.storage.rows import storable
 from monitor.storage.silences import silenced_now
+from monitor.storage.storable import storable
 from monitor.storage.tables import alert_transitions, alerts
 
 _EXPLANATION: Final = TypeAdapter(Explanation)

@@ -19,8 +19,8 @@ from monitor.storage.alert_rows import to_alert
 from monitor.storage.engine import retry_conflicts, snapshot, transaction
 from monitor.storage.findings import keep_confirmation
 from monitor.storage.rebuilding import rebuild
-from monitor.storage.rows import storable
 from monitor.storage.slices import Change, in_slice
+from monitor.storage.storable import storable
 from monitor.storage.tables import alerts, confirmation_samples, escalations, judgements, judges, verdicts
 from monitor.wire import encode_assessment
 

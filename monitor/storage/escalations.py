@@ -17,7 +17,7 @@ from monitor.domain.judgement import CouldNotJudge, Judgement
 from monitor.domain.verdict import Assessment, Verdict
 from monitor.storage.engine import retry_conflicts, snapshot, transaction
 from monitor.storage.revision import revise
-from monitor.storage.rows import storable
+from monitor.storage.storable import storable
 from monitor.storage.tables import escalations, in_seconds
 from monitor.wire import decode_assessment
 

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from monitor.domain.feedback import Feedback
 from monitor.storage.engine import retry_conflicts, transaction
-from monitor.storage.rows import storable
+from monitor.storage.storable import storable
 from monitor.storage.tables import feedback as table
 
 

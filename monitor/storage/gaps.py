@@ -12,8 +12,8 @@ from sqlalchemy import Engine, select, text
 from monitor.storage.engine import driver_cursor, retry_conflicts, snapshot, transaction
 from monitor.storage.ledger import settle_offsets
 from monitor.storage.receipts import Range
-from monitor.storage.rows import storable
 from monitor.storage.statements import INSERT_DEAD_LETTER
+from monitor.storage.storable import storable
 from monitor.storage.tables import intake
 
 LOST = "lost"

@@ -13,7 +13,7 @@ from monitor.domain.errors import InvalidInput
 from monitor.domain.trace import Segment
 from monitor.domain.verdict import Label
 from monitor.storage.engine import transaction
-from monitor.storage.rows import storable
+from monitor.storage.storable import storable
 from monitor.storage.tables import label_draws, label_tasks, labels, traces, verdicts
 
 

@@ -17,7 +17,7 @@ from monitor.domain.alert import Alert, AlertState, Severity
 from monitor.domain.lifecycle import Told
 from monitor.domain.trace import Slice
 from monitor.storage.engine import snapshot, transaction
-from monitor.storage.rows import storable
+from monitor.storage.storable import storable
 from monitor.storage.subscriptions import Subscription, to_subscription
 from monitor.storage.tables import in_seconds, outbox, subscriptions
 from monitor.wire import alert_to_json

@@ -13,7 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from monitor.domain.errors import InvalidInput
 from monitor.domain.trace import hold_utc
 from monitor.storage.engine import snapshot, transaction
-from monitor.storage.rows import storable
+from monitor.storage.storable import storable
 from monitor.storage.tables import dead_letters, replays
 
 

@@ -3,25 +3,20 @@
 Judges quote hostile text, so every string passes `storable` here, at the last door before Postgres.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from pydantic_core import PydanticSerializationError, to_json
-
 from monitor.domain.dead_letter import DeadLetter
 from monitor.domain.judgement import CouldNotJudge, JudgeIdentity, Judgement, UnsupportedSpan, Usage, Window
 from monitor.domain.trace import Origin, Trace
 from monitor.domain.verdict import Action, Assessment, Label, Verdict
-from monitor.storage.engine import LedgerRefused
+from monitor.storage.storable import storable, storable_json
 from monitor.wire import encode_assessment
 
 Row = tuple[Any, ...]
 
-# One encoder for all: making one a value takes as long as encoding it.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _NO_USAGE = Usage()
 _SPAN_FIELDS = tuple(field.name for field in fields(UnsupportedSpan))
 
@@ -56,54 +51,6 @@ class OutcomeColumns(NamedTuple):
     detail: str | None
     reasoning: str | None
     unsupported: str | None
-
-
-def storable(text: str) -> str:
-    """The same text without NUL and lone surrogates, which Postgres stores nowhere; as many characters."""
-    if "\x00" in text:
-        text = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode(errors="replace").decode()
-    return text
-
-
-def storable_json(value: Any) -> str:
-    """JSON text that a jsonb column takes.
-
-    Raises:
-        LedgerRefused: it holds NaN or an infinity.
-    """
-    try:
-        # Several times as fast as Python's own, which takes half surrogates, too, and tells a NaN from a text.
-        text = to_json(value).decode()
-    except PydanticSerializationError:
-        text = _encoded(value)
-    if "NaN" in text or "Infinity" in text:
-        text = _encoded(value)
-    if "\\u0000" in text:
-        text = _encoded(_without_nul(value))
-    return storable(text)
-
-
-def _encoded(value: Any) -> str:
-    try:
-        return _ENCODER.encode(value)
-    except ValueError as error:
-        raise LedgerRefused(f"not JSON: {error}") from error
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return storable(value)
-    if isinstance(value, dict):
-        return {storable(key): _without_nul(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nul(item) for item in value]
-    return value
 
 
 def _optional(text: str | None) -> str | None:

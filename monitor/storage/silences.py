@@ -11,7 +11,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from monitor.domain.errors import InvalidInput
 from monitor.domain.trace import Segment
 from monitor.storage.engine import snapshot, transaction
-from monitor.storage.rows import storable
+from monitor.storage.storable import storable
 from monitor.storage.tables import silences
 
 LONGEST = timedelta(days=30)

@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from monitor.routing.spend import Budget, Spend, Tokens
 from monitor.storage.engine import snapshot, transaction
-from monitor.storage.rows import storable
+from monitor.storage.storable import storable
 from monitor.storage.tables import pool_spend
 
 

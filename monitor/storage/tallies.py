@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 from monitor.domain.judgement import Judgement, Opinion, Tier
 from monitor.domain.verdict import Action, Assessment
 from monitor.storage.planning import Standing
-from monitor.storage.rows import OutcomeColumns, microseconds, storable
+from monitor.storage.rows import OutcomeColumns, microseconds
+from monitor.storage.storable import storable
 
 # No sum of a batch's probabilities is rounded: 15 digits each, and six more for how many there are.
 _EXACT: Final = Context(prec=60)

@@ -21,7 +21,7 @@ from monitor.config import KafkaSettings, PolicySettings, PostgresSettings, Sett
 from monitor.domain.errors import InvalidInput, SpoolUnavailable
 from monitor.ingest.forward import DAMAGED
 from monitor.ingest.spool import Spool
-from monitor.ingest.spool_file import Entry
+from monitor.ingest.spool_records import Entry
 from monitor.services.chunks import CHUNK_BYTES
 from monitor.services.reconcile import Healed, Hole, LedgerBehind, accept_lost, chunks_of, hole_in
 from monitor.storage.accounting import Accounting, accounting

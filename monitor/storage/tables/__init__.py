@@ -19,12 +19,11 @@ from monitor.storage.tables.alerting import (
     slice_states,
     subscriptions,
 )
-from monitor.storage.tables.columns import in_seconds, metadata
+from monitor.storage.tables.columns import SEGMENT_WORDS, in_seconds, metadata
+from monitor.storage.tables.counting import cost_rollups, rollups, segment_hours, slice_rollups, trusted_hours
 from monitor.storage.tables.feedback import feedback, otel_traces
 from monitor.storage.tables.history import (
-    SEGMENT_WORDS,
     choices,
-    cost_rollups,
     dead_letters,
     decisions,
     duplicates,
@@ -34,12 +33,8 @@ from monitor.storage.tables.history import (
     judges,
     payloads,
     receipt_ranges,
-    rollups,
-    segment_hours,
     segments,
-    slice_rollups,
     topics,
-    trusted_hours,
     verdict_rows,
 )
 from monitor.storage.tables.labelling import label_draws, label_tasks, labels

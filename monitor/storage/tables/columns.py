@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Integer, MetaData, Text, func, text
+from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import UserDefinedType
 
 metadata = MetaData(
     naming_convention={
@@ -18,6 +20,22 @@ metadata = MetaData(
 
 # Rows that are updated again and again leave room on their page, so that an update touches no index.
 UPDATED_IN_PLACE = {"fillfactor": 70}
+
+SEGMENT_WORDS = ("tenant", "service", "environment", "evaluator", "judge_version")
+
+
+class XID8(UserDefinedType[str]):
+    """Postgres's 64-bit transaction id, as text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Its name."""
+        return "xid8"
+
+
+# So that tables with such a column can be read from a database's catalogue.
+ischema_names["xid8"] = XID8
 
 
 def one_of(column: str, values: Sequence[str], name: str) -> CheckConstraint:

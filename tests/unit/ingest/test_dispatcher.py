@@ -26,7 +26,7 @@ from monitor.ingest.dispatch_link import (
 from monitor.ingest.dispatcher import Dispatcher
 from monitor.ingest.forward import Backoff, KafkaState
 from monitor.ingest.spool import Spool
-from monitor.ingest.spool_file import Entry
+from monitor.ingest.spool_records import Entry
 
 SECONDS = 60.0
 

@@ -14,7 +14,8 @@ from monitor.ingest.counters import NoCounters, Tally
 from monitor.ingest.forward import Backoff, Forwarder, KafkaState, RecordProducer
 from monitor.ingest.memory_producer import MemoryProducer
 from monitor.ingest.spool import Spool
-from monitor.ingest.spool_file import FILE_NAME, Entry
+from monitor.ingest.spool_file import FILE_NAME
+from monitor.ingest.spool_records import Entry
 
 TOPIC = "rag.traces.v1"
 SECONDS = 10.0

@@ -11,7 +11,8 @@ import pytest
 
 from monitor.domain.errors import SpoolFull, SpoolUnavailable
 from monitor.ingest.spool import Spool
-from monitor.ingest.spool_file import FILE_NAME, Entry, SpoolFile
+from monitor.ingest.spool_file import FILE_NAME, SpoolFile
+from monitor.ingest.spool_records import Entry
 from tests.support.collectors import until
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)

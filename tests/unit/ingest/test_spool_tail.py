@@ -8,7 +8,8 @@ import pytest
 
 from monitor.domain.errors import SpoolUnavailable
 from monitor.ingest.spool import Spool
-from monitor.ingest.spool_file import FILE_NAME, Entry
+from monitor.ingest.spool_file import FILE_NAME
+from monitor.ingest.spool_records import Entry
 from monitor.ingest.spool_source import SpoolSource
 from monitor.ingest.spool_tail import SpoolTail
 

@@ -8,7 +8,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from monitor.ingest.assembler import AssemblyState
 from monitor.ingest.counters import Denial, Drop, Refusal
-from monitor.ingest.spool import SpoolState
+from monitor.ingest.spool_records import SpoolState
 from monitor.services.intake import FeedbackTelemetry, IntakeTelemetry, assembly_reading, spool_readings
 from monitor.telemetry import names
 from monitor.telemetry.instruments import Instruments

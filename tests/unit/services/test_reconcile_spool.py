@@ -12,7 +12,8 @@ from monitor.domain.errors import SpoolUnavailable, StreamUnavailable
 from monitor.ingest.forward import DAMAGED
 from monitor.ingest.memory_producer import MemoryProducer
 from monitor.ingest.spool import Spool
-from monitor.ingest.spool_file import FILE_NAME, Entry
+from monitor.ingest.spool_file import FILE_NAME
+from monitor.ingest.spool_records import Entry
 from monitor.services.reconcile import Sending
 from monitor.services.reconcile_spool import Shelf, empty_shelves, look_at_shelves
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from monitor.storage.engine import LedgerRefused
-from monitor.storage.rows import escalation_row, judgement_columns, outcome_columns, storable, storable_json
+from monitor.storage.rows import escalation_row, judgement_columns, outcome_columns
+from monitor.storage.storable import storable, storable_json
 from tests.examples.assessments import EDGE, assessment, judgement, verdict
 
 
