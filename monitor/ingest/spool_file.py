@@ -17,7 +17,15 @@ from pathlib import Path
 from monitor.domain.errors import SpoolUnavailable
 from monitor.ingest.salvage import Salvage, salvage, set_file_aside
 from monitor.ingest.spool_lock import hold
-from monitor.ingest.spool_records import Entry, SetAside, Spooled, checksum, read_aside, read_records, spooled_before
+from monitor.ingest.spool_records import (
+    Entry,
+    SetAside,
+    Spooled,
+    read_aside,
+    read_records,
+    record_checksum,
+    spooled_before,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -147,7 +155,7 @@ class SpoolFile:
         """
         at = int(now.timestamp() * 1000)
         start = self.last_position + 1
-        rows = [(start + n, at, checksum(e.key, e.value), e.key, e.value) for n, e in enumerate(append)]
+        rows = [(start + n, at, record_checksum(e.key, e.value), e.key, e.value) for n, e in enumerate(append)]
         if 0 < len(rows) <= _TOGETHER and not aside and acknowledged < self.first_position:
             # One statement is a transaction of its own. Each more would give the interpreter away and wait for it.
             self._writer.execute(_insert(len(rows)), list(chain.from_iterable(rows)))

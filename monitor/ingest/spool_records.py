@@ -38,7 +38,7 @@ class SetAside:
     entry: Entry
 
 
-def checksum(key: bytes, value: bytes) -> int:
+def record_checksum(key: bytes, value: bytes) -> int:
     """CRC-32 of a record: what tells a flipped bit."""
     return zlib.crc32(value, zlib.crc32(key))
 
@@ -54,7 +54,7 @@ def read_records(connection: sqlite3.Connection, after: int, *, limit: int, max_
     with contextlib.closing(rows):
         for position, checksum, key, value in rows:
             entry = Entry(key=key, value=value)
-            found.append(Spooled(position=position, entry=entry, intact=checksum(key, value) == checksum))
+            found.append(Spooled(position=position, entry=entry, intact=record_checksum(key, value) == checksum))
             size += entry.size
             if size >= max_bytes:
                 break
