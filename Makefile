@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}'
 
-setup: $(VENV)/.ready ## Make the virtual environment (compiles llama.cpp once: 4 to 6 minutes)
+setup: $(VENV)/.ready ## Make the virtual environment (compiles llama.cpp once: 3 to 6 minutes)
 
 $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "groundwatch needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
@@ -33,7 +33,7 @@ $(VENV)/bin/uv:
 
 $(VENV)/.ready: requirements-dev.lock pyproject.toml | $(VENV)/bin/uv
 	@command -v c++ >/dev/null || { echo "a C++ compiler is needed for llama.cpp; on Debian and Ubuntu: apt-get install g++" >&2; exit 1; }
-	@echo "Installing the locked environment into $(VENV) (the first time, llama.cpp compiles: 4 to 6 minutes) …" >&2
+	@echo "Installing the locked environment into $(VENV) (the first time, llama.cpp compiles: 3 to 6 minutes) …" >&2
 	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --require-hashes -r requirements-dev.lock
 	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --editable .
 	@touch $@

@@ -26,6 +26,10 @@ from monitor.wire import decode_assessment
 
 _DIMENSIONS = ("generator_model", "prompt_version")
 _APART = ("payloads",)
+_LEAST = 2
+_ENOUGH_MS = 20_000
+"""A question that takes this long all together is not asked again, once it was asked twice."""
+
 _PAYLOAD_DAYS = RetentionSettings().payload_days
 
 
@@ -125,7 +129,7 @@ class LedgerBench:
         settings: of the same ledger, for its readers.
         questions: the saved queries by name.
         guide: more to ask, by name.
-        repeats: of each.
+        repeats: of each, fewer of what is slow.
         postgres_cpu: seconds of CPU that Postgres has taken so far.
         tell: of progress.
     """
@@ -237,7 +241,7 @@ class LedgerBench:
         self._tell(f"query: {name}")
         took: list[float] = []
         rows = 0
-        for _ in range(self._repeats):
+        while len(took) < self._repeats and (len(took) < _LEAST or sum(took) < _ENOUGH_MS):
             start = time.perf_counter()
             with answering(self._settings, question) as answer:
                 rows = sum(1 for _ in answer.rows)

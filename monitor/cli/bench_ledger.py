@@ -74,7 +74,9 @@ def bench_ledger(
     """
     console = Console(stderr=True)
     sizes = sorted(verdicts or [1_000_000])
-    of_guide = {name: Question(sql=sql) for name, sql in guide_questions(guide).items()} if guide else {}
+    of_guide = (
+        {name: Question(sql=sql, timeout_seconds=600) for name, sql in guide_questions(guide).items()} if guide else {}
+    )
     # A few more than asked for: what is written while a day is dropped.
     traffic = traffic_of(sizes[-1], days=days, more=max(sizes[-1] // 20, 50 * batch))
     with _scratch(directory) as server:
