@@ -44,12 +44,14 @@ class Question:
         tenant: narrows what is seen to this one; None leaves all that the reader may see.
         timeout_seconds: it is given up after so long, the sending of the rows included.
         parameters: values for `:name` in it; `24h ago` is sent as that time.
+        counted_from: what `24h ago` is counted back from, aware; now when absent.
     """
 
     sql: str
     tenant: str | None = None
     timeout_seconds: float = 30.0
     parameters: Mapping[str, str | None] | None = None
+    counted_from: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +72,7 @@ def answering(settings: PostgresSettings, question: Question) -> Iterator[Answer
     """
     if "\0" in question.sql or any("\ud800" <= one <= "\udfff" for one in question.sql):
         raise InvalidInput("the query holds what is no text: a NUL, or bytes that are not UTF-8")
-    sql, values = bind(question.sql, timed(question.parameters or {}, now=datetime.now(UTC)))
+    sql, values = bind(question.sql, timed(question.parameters or {}, now=question.counted_from or datetime.now(UTC)))
     with _refusals(sql, question), _connected(settings) as connection, _deadline(connection, question):
         _restrict(connection, question, become=READER_ALL_ROLE if settings.reader_url is None else None)
         columns = _columns(connection, sql)
