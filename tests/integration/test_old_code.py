@@ -22,6 +22,9 @@ MIGRATIONS = {path.name[:4]: path for path in sorted((ROOT / "migrations" / "ver
 AT_WORK = ("test_ledger.py", "test_escalations.py", "test_feedback.py", "test_labels.py", "test_drift_store.py")
 """Tests of what goes on writing and reading while a release is rolled out: ledger, pool, feedback, labels, drift."""
 
+BY_CHANCE = "tests/integration/test_labels.py::test_answers_that_nobody_got_round_to_only_make_the_draw_smaller"
+"""Before 0024 its bound on a random draw was so narrow that one run in seventy failed."""
+
 
 def git(*arguments: str) -> bytes:
     command = ["git", "-C", str(ROOT), *arguments]
@@ -40,7 +43,12 @@ def before(migration: Path) -> str:
     if shallow:
         pytest.skip("a shallow clone has no history: run this in a whole one")
     # Not in git yet: the code before is what was committed last.
-    return f"{came.decode().split()[-1]}^" if came.strip() else "HEAD"
+    commit = f"{came.decode().split()[-1]}^" if came.strip() else "HEAD"
+    try:
+        git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+    except subprocess.CalledProcessError:
+        pytest.skip("its first commit is the history's first one")
+    return commit
 
 
 @pytest.mark.parametrize("revision", [name for name in MIGRATIONS if int(name) >= FIRST][-NEWEST:])
@@ -52,7 +60,7 @@ def test_the_code_before_a_migration_goes_on_after_it(tmp_path: Path, revision: 
     tests = [f"tests/integration/{name}" for name in AT_WORK]
     assert [name for name in tests if not (tmp_path / name).exists()] == []
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "newer_schema", *tests],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "newer_schema", "--deselect", BY_CHANCE, *tests],
         cwd=tmp_path,
         env={
             **os.environ,
