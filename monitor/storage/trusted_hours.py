@@ -133,6 +133,6 @@ def _sum_up_alone(connection: Connection, scope: Scope, hour: datetime) -> None:
     connection.execute(text(_PATIENCE))
     connection.execute(text(_WAIT), asked)
     # A statement of its own: it sees what was waited for.
-    missing = f"select exists (select from segment_hours as s where s.hour = :hour and {which})"  # noqa: S608 - likewise
+    missing = f"select exists (select from segment_hours as s where s.hour = :hour and {which})"  # noqa: S608 - constants
     if connection.execute(text(missing), asked).scalar_one():
         connection.execute(text(_SUM_UP.format(which=which)), asked)

@@ -23,7 +23,7 @@ AT_WORK = ("test_ledger.py", "test_escalations.py", "test_feedback.py", "test_la
 """Tests of what goes on writing and reading while a release is rolled out: ledger, pool, feedback, labels, drift."""
 
 BY_CHANCE = "tests/integration/test_labels.py::test_answers_that_nobody_got_round_to_only_make_the_draw_smaller"
-"""Before 0024 its bound on a random draw was so narrow that one run in seventy failed."""
+"""In older trees its bound on a random draw is so narrow that one run in seventy fails."""
 
 
 def git(*arguments: str) -> bytes:

@@ -77,6 +77,7 @@ def test_a_word_that_is_being_added_is_waited_for(engine: Engine, ledger: Ledger
     with transaction(engine) as writer:
         another_word(writer, said(0), 0.9)  # drops the sum, for all who look after it
         thread.start()
+        # Until Postgres says that it waits for this transaction; it gives up by itself after its lock's timeout.
         while thread.is_alive() and not waited_for(engine):
             time.sleep(0.01)
         assert sums(engine) == FALSE_ALARM
