@@ -6,15 +6,18 @@ from datetime import UTC, datetime
 from functools import partial
 
 from monitor.config import Settings
+from monitor.domain.trace import topic_log
 from monitor.services.collecting import collect_seldom
 from monitor.services.feedback import FeedbackService
 from monitor.services.ledger import LedgerService, Recorded
 from monitor.services.retention import Retaining, agreed_time
+from monitor.services.soundings import Soundings
 from monitor.storage.engine import create_ledger_engine
 from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
 from monitor.streaming.consume import Record, run_batches
-from monitor.streaming.topics import await_topics, ledger_group
+from monitor.streaming.ends import TopicEnds
+from monitor.streaming.topics import await_topics, ledger_group, topic_id
 from monitor.telemetry.setup import Telemetry, setup_telemetry
 
 
@@ -35,9 +38,17 @@ def run(settings: Settings) -> int:
         observe=_Observer(telemetry),
     )
 
+    ends = TopicEnds(kafka, kafka.traces_topic)
+    traces_log = topic_log(kafka.traces_topic, topic_id(kafka, kafka.traces_topic))
+    soundings = Soundings(engine, ends, log=traces_log)
+
+    def sound_and_work(records: list[Record]) -> None:
+        soundings.take()
+        service.work(records)
+
     async def work(records: list[Record]) -> None:
         # In a thread: heartbeats and fetches go on while Postgres works, or is waited for.
-        await asyncio.to_thread(service.work, records)
+        await asyncio.to_thread(sound_and_work, records)
 
     retaining.start()
     try:
@@ -51,6 +62,7 @@ def run(settings: Settings) -> int:
         )
     finally:
         retaining.stop()
+        ends.close()
         engine.dispose()
         telemetry.shutdown()
     return 0

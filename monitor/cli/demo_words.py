@@ -76,7 +76,8 @@ def _rates(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _alert(alert: Mapping[str, Any]) -> Iterator[str]:
     if not alert["fired"]:
-        yield f"[bold]Alert[/bold]      none after {alert['changed_service']} changed at {alert['changed_at']}"
+        late = f"{alert['late_verdicts']:,} verdicts came too late for the detector"
+        yield f"[bold]Alert[/bold]      none after {alert['changed_service']} changed at {alert['changed_at']}; {late}"
         return
     yield (
         f"[bold]Alert[/bold]      {alert['changed_service']}: {100 * alert['rate_before']:.1f} % → "

@@ -62,7 +62,7 @@ class DriftSettings(Section):
     allowed_lateness_seconds: Annotated[float, Field(ge=0)] = 60.0
     """A minute is folded in once the segment's newest event time is this much past its end."""
     backlog_patience_seconds: Seconds = 300.0
-    """A partition with traces to judge holds the minutes that they may belong to open, unless it is silent so long."""
+    """A partition with traces to judge holds minutes open, unless it is silent so long while others get on."""
     poll_seconds: Seconds = 5.0
     """How often the drift worker looks."""
 

@@ -95,6 +95,11 @@ class Trace:
         return Segment(tenant=self.tenant, service=self.service, environment=self.environment)
 
 
+def topic_log(topic: str, topic_id: str | None) -> str:
+    """The name of one life of a topic; see `Origin`."""
+    return topic if topic_id is None else f"{topic}@{topic_id}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
     """Where a record lay in Kafka: the identity of one *message*, as a trace id is that of one trace.
@@ -118,4 +123,4 @@ class Origin:
     @property
     def log(self) -> str:
         """Names this life of the topic: `rag.traces.v1@<topic id>`, or the bare name where the broker tells no id."""
-        return self.topic if self.topic_id is None else f"{self.topic}@{self.topic_id}"
+        return topic_log(self.topic, self.topic_id)

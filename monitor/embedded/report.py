@@ -31,6 +31,7 @@ class Findings:
         accepted: ids that the sidecar acknowledged.
         accounting: the ledger's own accounting, by outcome.
         alerts: every alert that fired, in the order in which they fired.
+        late_verdicts: came for minutes that detectors had folded, and were seen by none.
         latency: per tier, the percentiles of a judgement's latency in seconds.
         seconds: wall time from the first trace sent to the last verdict committed.
     """
@@ -40,6 +41,7 @@ class Findings:
     unjudged: frozenset[str]
     accounting: Mapping[str, int]
     alerts: Sequence[Alert]
+    late_verdicts: int
     latency: Mapping[str, Mapping[str, float]]
     seconds: float
 
@@ -130,6 +132,7 @@ def _alert(sample: Sample, findings: Findings) -> dict[str, Any]:
         "rate_before": round(first.alarm.rate_before, 4) if first else None,
         "rate_after": round(first.alarm.rate_after, 4) if first else None,
         "average_run_length": first.average_run_length if first else None,
+        "late_verdicts": findings.late_verdicts,
     }
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from monitor.domain.errors import LedgerUnavailable
@@ -11,6 +12,7 @@ from monitor.embedded.replay import Replay
 from monitor.embedded.report import Findings, Judged, conclude
 from monitor.embedded.sample import Sample
 from monitor.embedded.stack import Stack
+from monitor.storage.closed_minutes import closed_minutes, late_verdicts
 from monitor.storage.engine import create_ledger_engine
 from monitor.storage.progress import Progress, read_latency, read_outcomes, read_progress
 
@@ -31,6 +33,7 @@ class DemoRun:
         self.replay = Replay(stack.sidecar_url, [labelled.trace for labelled in sample.traces], rate=rate)
         self._stack = stack
         self._engine = create_ledger_engine(stack.settings.postgres, application_name="groundwatch-demo")
+        self._lateness = timedelta(seconds=stack.settings.drift.allowed_lateness_seconds)
         self._started = time.monotonic()
         self._settled_seconds = 0.0
 
@@ -54,7 +57,7 @@ class DemoRun:
         self.replay.raise_failure()
 
     def until_settled(self, interval_seconds: float) -> Iterator[Progress]:
-        """The ledger's progress, once an interval, until every accepted trace has its outcome and the pool is idle.
+        """The ledger's progress, once an interval, until every accepted trace has its outcome and nobody has work left.
 
         It gives up waiting, and lets the report say so, 90 seconds after the last trace was sent.
         """
@@ -96,6 +99,7 @@ class DemoRun:
                     "lost": accounting.lost,
                 },
                 alerts=progress.alerts,
+                late_verdicts=sum(late_verdicts(self._engine).values()),
                 latency={
                     tier: {"p50": round(seen.p50, 4), "p95": round(seen.p95, 4), "judgements": seen.judgements}
                     for tier, seen in read_latency(self._engine).items()
@@ -111,7 +115,8 @@ class DemoRun:
             return None
 
     def _is_settled(self, progress: Progress) -> bool:
-        return self._accounted(progress) >= len(self.replay.accepted) and progress.pool_waiting == 0
+        ended = self._accounted(progress) >= len(self.replay.accepted) and progress.pool_waiting == 0
+        return ended and not closed_minutes(self._engine, lateness=self._lateness)
 
     def _note_verdicts(self, progress: Progress) -> None:
         complete = self.replay.finished and self._accounted(progress) >= len(self.replay.accepted)

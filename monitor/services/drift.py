@@ -23,6 +23,7 @@ from monitor.domain.trace import Slice
 from monitor.drift.detector import RateDetector
 from monitor.drift.rhythm import SURELY
 from monitor.drift.seasons import Seasons
+from monitor.services.backlog import Backlog
 from monitor.services.confirming import Confirming
 from monitor.services.explaining import Explaining, explain
 from monitor.services.run_lengths import RunLengths
@@ -85,6 +86,7 @@ class DriftWatch:
         self._most_slices = settings.watched_slices
         dimensions = len(settings.dimensions) if settings.watched_slices else 0
         self._run_lengths = RunLengths(engine, budget=settings.average_run_length, dimensions=dimensions)
+        self._backlog = Backlog(patience=timedelta(seconds=settings.backlog_patience_seconds))
         self._explaining = Explaining(engine, clock=clock)
         self._confirming: Confirming | None = None
         if pool and settings.confirm_with:
@@ -113,8 +115,7 @@ class DriftWatch:
         """
         lateness = timedelta(seconds=self._settings.allowed_lateness_seconds)
         folded = Watched()
-        patience = timedelta(seconds=self._settings.backlog_patience_seconds)
-        while minutes := closed_minutes(self._engine, lateness=lateness, patience=patience):
+        while minutes := closed_minutes(self._engine, lateness=lateness, waited_for=self._backlog.waited_for):
             round_ = self._fold_all(minutes)
             folded = Watched(
                 minutes=folded.minutes + round_.minutes,

@@ -15,6 +15,7 @@ from datetime import datetime
 
 from monitor.config import KafkaSettings
 from monitor.domain.errors import StreamUnavailable
+from monitor.domain.trace import topic_log
 from monitor.services.chunks import CHUNK_BYTES
 from monitor.services.replay import Pace, key_of
 from monitor.services.sending import Sender
@@ -109,7 +110,7 @@ def find_holes(engine: LedgerEngine, kafka: KafkaSettings, *, patience_seconds: 
     """
     topic = kafka.traces_topic
     life = topic_id(kafka, topic)
-    log = topic if life is None else f"{topic}@{life}"
+    log = topic_log(topic, life)
     judged = {lag.partition: lag.committed or 0 for lag in group_lag(kafka, judge_group(kafka), [topic])}
     _await_ledger(kafka, patience_seconds)
     known = known_partitions(engine, topic)

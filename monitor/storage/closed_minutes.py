@@ -5,20 +5,24 @@ they see. A minute is folded once. What arrives for it later is late: it counts 
 sees it, and `late_verdicts` says how many there are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
-from sqlalchemy import Connection, Engine, ScalarSelect, Subquery, and_, func, or_, select
+from sqlalchemy import Connection, DateTime, Engine, Subquery, and_, func, literal, or_, select
 
 from monitor.domain.trace import Slice
 from monitor.storage.engine import snapshot
+from monitor.storage.partition_ends import Position, positions
 from monitor.storage.segment_keys import KEY_COLUMNS, SegmentKey, key_of, same_key
-from monitor.storage.tables import drift_states, intake, rollups, slice_rollups
+from monitor.storage.tables import drift_states, rollups, slice_rollups
 
 _MINUTE = timedelta(minutes=1)
-_PATIENCE = timedelta(minutes=5)
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+WaitedFor = Callable[[Sequence[Position]], Iterable[Position]]
+"""Which of all positions minutes are held open for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,21 +36,27 @@ class ClosedMinute:
     """Total and hallucinated of each part that is counted by itself."""
 
 
+def every_position(positions: Sequence[Position]) -> Sequence[Position]:
+    """Wait for all that are behind."""
+    return positions
+
+
 def closed_minutes(
-    engine: Engine, *, lateness: timedelta, patience: timedelta = _PATIENCE, limit: int = 20_000
+    engine: Engine, *, lateness: timedelta, waited_for: WaitedFor = every_position, limit: int = 20_000
 ) -> dict[SegmentKey, tuple[ClosedMinute, ...]]:
     """Minutes that are closed and not folded yet, in order, by segment.
 
     A minute is closed when its segment has an event `lateness` past the minute's end, and the database's clock is
     past that too: an event dated ahead of time closes nothing early. While records wait in a partition of the
     traces topic, the newest event that came from it must be past that as well: after an outage partitions are
-    caught up with one by one, and what still waits in one is as old as the minutes that another has filled.
+    caught up with one by one, and what still waits in one is as old as the minutes that another has filled. While
+    nothing has come from it at all, no minute is closed.
     A minute without verdicts does not appear.
 
     Args:
         engine: of the ledger.
         lateness: how far behind the newest event another may come.
-        patience: a partition that nothing has come from for so long holds no minute open.
+        waited_for: is told of all partitions, and chooses those that hold minutes open while they are behind.
         limit: at most so many minutes come at once; call again after folding them.
 
     Raises:
@@ -65,10 +75,13 @@ def closed_minutes(
         .subquery()
     )
     order = (*[unfolded.c[name] for name in KEY_COLUMNS], unfolded.c.minute)
-    # `least` passes over the null that stands for "no partition is behind".
-    watermark = func.least(unfolded.c.newest, func.now(), _behind(patience))
-    closed = select(unfolded).where(unfolded.c.minute + (_MINUTE + lateness) <= watermark).order_by(*order).limit(limit)
     with snapshot(engine) as connection:
+        # `least` passes over the null that stands for "no partition is behind".
+        horizon = literal(_horizon(waited_for(positions(connection))), DateTime(timezone=True))
+        watermark = func.least(unfolded.c.newest, func.now(), horizon)
+        closed = (
+            select(unfolded).where(unfolded.c.minute + (_MINUTE + lateness) <= watermark).order_by(*order).limit(limit)
+        )
         rows = connection.execute(closed).mappings().all()
         slices = _slices(connection, closed.subquery())
     return {
@@ -85,16 +98,18 @@ def closed_minutes(
     }
 
 
-def _behind(patience: timedelta) -> ScalarSelect[datetime]:
-    """The oldest of the newest event times of partitions with records that the ledger knows of and that are to come.
+def _horizon(waited_for: Iterable[Position]) -> datetime | None:
+    """How far event time has come in all of them that are behind; None when none is.
 
-    Records missing before the newest one that came are lost, or overtaken: nothing waits for them.
+    Records missing before the newest one that came are lost, or overtaken: nothing waits for them. A partition that
+    has sent nothing but dead letters says nothing of time.
     """
-    return (
-        select(func.min(intake.c.newest_event_time))
-        .where(intake.c.high_watermark > intake.c.next_offset, intake.c.arrived_at > func.now() - patience)
-        .scalar_subquery()
-    )
+    reached = [
+        each.newest_event_time or _NEVER
+        for each in waited_for
+        if each.behind and (each.newest_event_time or not each.next_offset)
+    ]
+    return min(reached, default=None)
 
 
 def _slices(

@@ -11,16 +11,17 @@ from monitor.domain.alert import Alert, AlertState
 from monitor.storage.alerts import change_state, find_alerts, raise_alert
 from monitor.storage.closed_minutes import ClosedMinute, closed_minutes, late_verdicts
 from monitor.storage.drift_store import load_states, save_fold
-from monitor.storage.engine import LedgerRefused, transaction
+from monitor.storage.engine import LedgerRefused, snapshot, transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.outbox import claim_deliveries, mark_delivered, mark_failed
+from monitor.storage.partition_ends import note_ends, positions
 from monitor.storage.recount import recount
 from monitor.storage.segment_keys import SegmentKey
 from monitor.storage.subscriptions import find_subscriptions, unsubscribe
 from monitor.storage.tables import alert_transitions, outbox
 from monitor.wire import alert_to_json
 from tests.examples.alerts import RULES, alert, subscribed
-from tests.examples.assessments import NOON, VERSION, assessment, dead_letter, trace
+from tests.examples.assessments import NOON, TOPIC, VERSION, assessment, dead_letter, trace
 
 MINUTE = timedelta(minutes=1)
 LATENESS = timedelta(seconds=30)
@@ -80,11 +81,48 @@ def test_a_minute_stays_open_while_its_traces_may_wait_in_another_partition(engi
     assert len(closed_minutes(engine, lateness=LATENESS)[KEY]) == 8
 
 
-def test_a_silent_partition_holds_no_minute_open_for_ever(engine: Engine, ledger: Ledger) -> None:
+def test_no_minute_is_closed_before_anything_came_from_a_partition_that_has_traces(
+    engine: Engine, ledger: Ledger
+) -> None:
+    # After an outage the first partition is caught up with, before anything comes from the other two.
+    note_ends(engine, TOPIC, {0: 10, 1: 2, 2: 0})
+    ledger.record([assessment(number, end=10, seconds_past_noon=60.0 * number) for number in range(10)])
+    assert closed_minutes(engine, lateness=LATENESS) == {}
+    ledger.record([assessment(0, trace_id="p1-0", partition=1, end=2, seconds_past_noon=120)])
+    assert [minute.minute for minute in closed_minutes(engine, lateness=LATENESS)[KEY]] == [at(0)]
+    ledger.record([assessment(1, trace_id="p1-1", partition=1, end=2, seconds_past_noon=130)])
+    assert len(closed_minutes(engine, lateness=LATENESS)[KEY]) == 8
+
+
+def test_a_partition_that_was_caught_up_with_holds_minutes_open_once_it_has_more(
+    engine: Engine, ledger: Ledger
+) -> None:
+    ledger.record([assessment(0, trace_id="p1-0", partition=1, end=1, seconds_past_noon=90)])
+    note_ends(engine, TOPIC, {0: 10, 1: 5})
+    ledger.record([assessment(number, end=10, seconds_past_noon=60.0 * number) for number in range(10)])
+    assert [minute.minute for minute in closed_minutes(engine, lateness=LATENESS)[KEY]] == [at(0)]
+
+
+def test_an_end_that_is_told_late_takes_nothing_back(engine: Engine, ledger: Ledger) -> None:
+    note_ends(engine, TOPIC, {0: 10, 1: 2})
+    note_ends(engine, TOPIC, {0: 9, 1: 3})
+    with snapshot(engine) as connection:
+        assert {each.partition: each.end for each in positions(connection)} == {0: 10, 1: 3}
+
+
+def test_an_earlier_life_of_the_topic_holds_nothing_open(engine: Engine, ledger: Ledger) -> None:
+    note_ends(engine, f"{TOPIC}@life-before", {0: 100, 1: 100})
+    note_ends(engine, f"{TOPIC}@life-now", {0: 3})
+    note_ends(engine, "rag.other.v1", {0: 0})
+    with snapshot(engine) as connection:
+        assert {each.log for each in positions(connection)} == {f"{TOPIC}@life-now", "rag.other.v1"}
+
+
+def test_who_is_not_waited_for_holds_no_minute_open(engine: Engine, ledger: Ledger) -> None:
     ledger.record([assessment(number, seconds_past_noon=60.0 * number) for number in range(3)])
     ledger.record([assessment(0, trace_id="p1-0", partition=1, end=3, seconds_past_noon=0)])
     assert closed_minutes(engine, lateness=LATENESS) == {}
-    assert len(closed_minutes(engine, lateness=LATENESS, patience=timedelta(0))[KEY]) == 1
+    assert len(closed_minutes(engine, lateness=LATENESS, waited_for=lambda _: ())[KEY]) == 1
 
 
 def test_a_partition_with_nothing_but_dead_letters_holds_no_minute_open(engine: Engine, ledger: Ledger) -> None:

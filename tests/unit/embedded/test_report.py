@@ -77,6 +77,7 @@ def findings(**changed: Any) -> Findings:
         unjudged=frozenset(),
         accounting=COUNTED,
         alerts=[alert("loose", 84)],
+        late_verdicts=0,
         latency={"screen": {"p50": 0.001, "p95": 0.002, "judgements": 200}},
         seconds=10.0,
     )
