@@ -1,10 +1,12 @@
 """A replay stopped, killed and resumed on both ends: one verdict more of each trace, and the old ones as they were."""
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +29,14 @@ from monitor.embedded.processes import Child
 from monitor.storage.accounting import accounting
 from monitor.storage.recount import recount
 from monitor.streaming.topics import replays_group
+from tests.kafka.server import ApacheKafka
 from tests.support.pipeline import DEADLINE, Pipeline
 from tests.support.processes import command, worker
 
 TRACES = int(os.environ.get("GROUNDWATCH_REPLAY_TRACES", "300"))
 PATIENCE = DEADLINE + TRACES / 20
 KILLS = 2
+AWAY_SECONDS = 15.0
 # Slow enough to be killed on the way.
 SLOWLY = TRACES / 40
 NO_POOL = {"audit_share": 0, "escalate_unsure_share": 0}
@@ -153,6 +157,29 @@ def test_a_replay_stopped_killed_and_resumed(judged: Child, replays: Replays) ->
     assert recount(replays.engine) == []
     assert judged.returncode is None
     check_report(replays)
+
+
+@pytest.mark.apache_kafka
+# kafka-python leaves the sockets of refused connections to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_replay_goes_on_when_the_broker_is_back(judged: Child, replays: Replays, apache_kafka: ApacheKafka) -> None:
+    before, accounted = replays.rows(OLD), accounting(replays.engine)
+    version = replays.say("version").strip()
+    sender, workers = replays.send("start", rate=SLOWLY), replays.worker()
+    workers.wait_until(lambda: replays.judged() > 0, deadline_seconds=PATIENCE)
+    apache_kafka.stop()
+    at = replays.sent()
+    assert at < TRACES, "stopped too late: all was sent"
+    time.sleep(AWAY_SECONDS)
+    apache_kafka.start()
+    assert sender.wait(deadline_seconds=PATIENCE) == 0
+    workers.wait_until(lambda: replays.judged() >= TRACES, deadline_seconds=PATIENCE)
+    assert replays.rows(NEW) == [(row[0], row[1], version) for row in before]
+    assert replays.rows(OLD) == before
+    assert accounting(replays.engine) == accounted
+    assert recount(replays.engine) == []
+    assert [child.returncode for child in (judged, workers)] == [None, None]
+    gc.collect()
 
 
 def check_report(replays: Replays) -> None:

@@ -80,6 +80,16 @@ def test_detectors_hear_nothing_of_replays_and_rates_do(engine: Engine) -> None:
     assert recount(engine) == []
 
 
+def test_coverage_without_replays_meets_the_accounting(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([assessment(0), assessment(1), assessment(2, probability=None)])
+    ledger.record([replayed(0), replayed(2, probability=None)])
+    coverage = "select judge_version, traces, verdicts, unjudged, replayed from report.coverage_per_hour order by 1"
+    assert rows(engine, coverage) == [(VERSION, 3, 2, 1, 0), (OTHER, 2, 1, 1, 2)]
+    counted = accounting(engine)
+    alone = rows(engine, "select sum(traces - replayed) from report.coverage_per_hour")
+    assert alone == [(counted.verdicts + counted.unjudged + counted.pending,)]
+
+
 def test_a_backlog_of_replays_holds_no_minute_open(engine: Engine, ledger: Ledger) -> None:
     said = [assessment(number, seconds_past_noon=60 * number) for number in (0, 9)]
     ledger.record(said)
