@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 from monitor.config import Settings
-from monitor.domain.trace import topic_log
 from monitor.services.collecting import collect_seldom
 from monitor.services.feedback import FeedbackService
 from monitor.services.ledger import LedgerService, Recorded
@@ -16,8 +15,8 @@ from monitor.storage.engine import create_ledger_engine
 from monitor.storage.feedback import FeedbackBook
 from monitor.storage.ledger import Ledger
 from monitor.streaming.consume import Record, run_batches
-from monitor.streaming.ends import TopicEnds
-from monitor.streaming.topics import await_topics, ledger_group, topic_id
+from monitor.streaming.extents import TopicExtents
+from monitor.streaming.topics import await_topics, ledger_group
 from monitor.telemetry.setup import Telemetry, setup_telemetry
 
 
@@ -38,9 +37,8 @@ def run(settings: Settings) -> int:
         observe=_Observer(telemetry),
     )
 
-    ends = TopicEnds(kafka, kafka.traces_topic)
-    traces_log = topic_log(kafka.traces_topic, topic_id(kafka, kafka.traces_topic))
-    soundings = Soundings(engine, ends, log=traces_log)
+    traces = TopicExtents(kafka, kafka.traces_topic)
+    soundings = Soundings(engine, traces)
 
     def sound_and_work(records: list[Record]) -> None:
         soundings.take()
@@ -62,7 +60,7 @@ def run(settings: Settings) -> int:
         )
     finally:
         retaining.stop()
-        ends.close()
+        traces.close()
         engine.dispose()
         telemetry.shutdown()
     return 0

@@ -61,8 +61,8 @@ class DriftSettings(Section):
     """An alert is critical from so many times the rate before on, else a warning."""
     allowed_lateness_seconds: Annotated[float, Field(ge=0)] = 60.0
     """A minute is folded in once the segment's newest event time is this much past its end."""
-    backlog_patience_seconds: Seconds = 300.0
-    """A partition with traces to judge holds minutes open, unless it is silent so long while others get on."""
+    backlog_patience_seconds: Seconds = 900.0
+    """While a partition has traces to judge, minutes stay open, unless its event time stands still so long."""
     poll_seconds: Seconds = 5.0
     """How often the drift worker looks."""
 

@@ -116,7 +116,13 @@ class DemoRun:
 
     def _is_settled(self, progress: Progress) -> bool:
         ended = self._accounted(progress) >= len(self.replay.accepted) and progress.pool_waiting == 0
-        return ended and not closed_minutes(self._engine, lateness=self._lateness)
+        return ended and self._is_folded()
+
+    def _is_folded(self) -> bool:
+        try:
+            return not closed_minutes(self._engine, lateness=self._lateness)
+        except LedgerUnavailable:
+            return False
 
     def _note_verdicts(self, progress: Progress) -> None:
         complete = self.replay.finished and self._accounted(progress) >= len(self.replay.accepted)

@@ -1,44 +1,67 @@
 """Which partitions of the traces topic detectors wait for, and for how long."""
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import TypeAlias
 
-from monitor.storage.partition_ends import Position
+from monitor.storage.partition_positions import Position
 
-_LONGEST_STEPS = 10
-"""Nothing may come at all for long, which is an outage: patience lasts at least so many arrivals elsewhere."""
+logger = logging.getLogger(__name__)
+
+_Key: TypeAlias = tuple[str, int]
+_LONGEST_STEP = 0.1
+"""Of patience: whoever looks so seldom, or was asleep, has not waited all the time."""
 
 
 class Backlog:
-    """Waits for each partition that is behind, until nothing has come from it while others got on for long.
+    """Waits for each partition that is behind, until its event time has stood still for long while others got on.
 
-    Time counts only while others get on, so an outage of all judges exhausts nobody's patience: when they are back,
-    each partition has all of it.
+    Time counts while something comes from another partition, or no other is behind. While nothing comes from any of
+    several that are behind, which is an outage, it does not: when that is over, each has the patience that it had.
 
     Args:
-        patience: how long the others must have got on.
+        patience: how long.
         clock: seconds that pass.
     """
 
     def __init__(self, *, patience: timedelta, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience = patience.total_seconds()
         self._clock = clock
-        self._offsets: dict[tuple[str, int], int] = {}
-        self._waited: dict[tuple[str, int], float] = {}
-        self._arrived_at = clock()
+        self._asked_at = clock()
+        self._before: Mapping[_Key, Position] = {}
+        self._waited: dict[_Key, float] = {}
 
     def waited_for(self, positions: Sequence[Position]) -> list[Position]:
         """Those that are behind and may still be waited for; to be told of all positions, each time."""
-        offsets = {(each.log, each.partition): each.next_offset for each in positions}
-        moved = {key for key, offset in offsets.items() if offset != self._offsets.get(key)}
-        step = self._step() if moved else 0.0
-        self._offsets = offsets
-        behind = {(each.log, each.partition): each for each in positions if each.behind}
-        self._waited = {key: 0.0 if key in moved else self._waited.get(key, 0.0) + step for key in behind}
-        return [each for key, each in behind.items() if self._waited[key] < self._patience]
-
-    def _step(self) -> float:
         now = self._clock()
-        passed, self._arrived_at = now - self._arrived_at, now
-        return min(passed, self._patience / _LONGEST_STEPS)
+        passed, self._asked_at = min(now - self._asked_at, _LONGEST_STEP * self._patience), now
+        known = {(each.log, each.partition): each for each in positions}
+        behind = {key: each for key, each in known.items() if each.behind}
+        moved = {key for key, each in known.items() if self._offset_before(key) not in (None, each.next_offset)}
+        waited = {}
+        for key, each in behind.items():
+            if key not in self._waited or self._before[key].newest_event_time != each.newest_event_time:
+                waited[key] = 0.0
+            else:
+                others_get_on = moved - {key} or len(behind) == 1
+                waited[key] = self._waited[key] + (passed if others_get_on else 0.0)
+            self._tell(each, waited[key])
+        self._before, self._waited = known, waited
+        return [each for key, each in behind.items() if waited[key] < self._patience]
+
+    def _offset_before(self, key: _Key) -> int | None:
+        return self._before[key].next_offset if key in self._before else None
+
+    def _tell(self, position: Position, waited: float) -> None:
+        if waited >= self._patience > self._waited.get((position.log, position.partition), 0.0):
+            logger.warning(
+                "a partition is waited for no longer: what is in it will be late for detectors",
+                extra={
+                    "topic": position.log,
+                    "partition": position.partition,
+                    "records": position.ending - position.next_offset,
+                    "reached": str(position.newest_event_time),
+                },
+            )

@@ -1,50 +1,49 @@
-"""Before verdicts of some partitions are written, the ledger learns how far all partitions reach.
+"""Before verdicts of some partitions are written, the ledger learns what lies in all partitions.
 
 A detector closes minutes by the newest event that it sees. What it sees first, after an outage, is the partition that
-is caught up with first; the others may hold as many traces of the same minutes, and nothing that has come from a
-partition says so while nothing has come from it.
+is caught up with first; the others may hold as many traces of the same minutes, and nothing says so as long as nothing
+has come from them.
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from monitor.domain.errors import StreamUnavailable
 from monitor.storage.engine import LedgerEngine
-from monitor.storage.partition_ends import note_ends
+from monitor.storage.partition_positions import note_soundings
+from monitor.streaming.extents import Extents
 
 logger = logging.getLogger(__name__)
 
-_PAUSE_SECONDS = 30.0
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
 
 
-class Ends(Protocol):
-    """Knows where a topic's partitions end."""
+class Asked(Protocol):
+    """Knows what lies in a topic: `monitor.streaming.extents.TopicExtents`."""
 
-    def read(self) -> Mapping[int, int]:
-        """The offset of the next record, by partition; raises StreamUnavailable."""
+    def read(self) -> Extents:
+        """As Kafka says now; raises StreamUnavailable."""
         ...
 
 
 class Soundings:
-    """Keeps the ends of the traces topic's partitions in the ledger; call from one thread at a time.
+    """Keeps what lies in the traces topic in the ledger; call from one thread at a time.
 
     Args:
         engine: of the ledger.
-        ends: of the traces topic.
-        log: the topic, in this life of it: see `Origin.log`.
+        traces: that topic.
         clock: seconds that pass.
     """
 
-    def __init__(
-        self, engine: LedgerEngine, ends: Ends, *, log: str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, engine: LedgerEngine, traces: Asked, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
-        self._ends = ends
-        self._log = log
+        self._traces = traces
         self._clock = clock
         self._not_before = clock()
+        self._pause = _FIRST_PAUSE_SECONDS
 
     def take(self) -> None:
         """Ask Kafka and tell the ledger. Where Kafka does not answer, verdicts do not wait: it is asked again later.
@@ -55,12 +54,14 @@ class Soundings:
         if self._clock() < self._not_before:
             return
         try:
-            ends = self._ends.read()
+            there = self._traces.read()
         except StreamUnavailable as error:
-            self._not_before = self._clock() + _PAUSE_SECONDS
             logger.warning(
-                "the ends of the traces topic are not known: after an outage, some verdicts may be late for detectors",
-                extra={"error": str(error), "pause": _PAUSE_SECONDS},
+                "what lies in the traces topic is not known: after an outage, verdicts may be late for detectors",
+                extra={"error": str(error), "pause": self._pause},
             )
+            self._not_before = self._clock() + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
         else:
-            note_ends(self._engine, self._log, ends)
+            self._pause = _FIRST_PAUSE_SECONDS
+            note_soundings(self._engine, there.log, there.offsets)

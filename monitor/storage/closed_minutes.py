@@ -14,7 +14,7 @@ from sqlalchemy import Connection, DateTime, Engine, Subquery, and_, func, liter
 
 from monitor.domain.trace import Slice
 from monitor.storage.engine import snapshot
-from monitor.storage.partition_ends import Position, positions
+from monitor.storage.partition_positions import Position, positions
 from monitor.storage.segment_keys import KEY_COLUMNS, SegmentKey, key_of, same_key
 from monitor.storage.tables import drift_states, rollups, slice_rollups
 
@@ -50,7 +50,7 @@ def closed_minutes(
     past that too: an event dated ahead of time closes nothing early. While records wait in a partition of the
     traces topic, the newest event that came from it must be past that as well: after an outage partitions are
     caught up with one by one, and what still waits in one is as old as the minutes that another has filled. While
-    nothing has come from it at all, no minute is closed.
+    no trace has come from it at all, no minute is closed.
     A minute without verdicts does not appear.
 
     Args:
@@ -101,15 +101,9 @@ def closed_minutes(
 def _horizon(waited_for: Iterable[Position]) -> datetime | None:
     """How far event time has come in all of them that are behind; None when none is.
 
-    Records missing before the newest one that came are lost, or overtaken: nothing waits for them. A partition that
-    has sent nothing but dead letters says nothing of time.
+    Records missing before the newest one that came are lost, or overtaken: nothing waits for them.
     """
-    reached = [
-        each.newest_event_time or _NEVER
-        for each in waited_for
-        if each.behind and (each.newest_event_time or not each.next_offset)
-    ]
-    return min(reached, default=None)
+    return min((each.newest_event_time or _NEVER for each in waited_for if each.behind), default=None)
 
 
 def _slices(

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.errors import TopicAlreadyExistsError, for_code
@@ -91,7 +92,12 @@ def topic_id(settings: KafkaSettings, name: str) -> str | None:
         (topic,) = admin.describe_topics([name])
     if topic["error_code"]:
         raise StreamUnavailable(f"topic {name}: {for_code(topic['error_code']).__name__}")
-    given = str(topic.get("topic_id") or "")
+    return life_of(topic)
+
+
+def life_of(described: Mapping[str, Any]) -> str | None:
+    """The id of a topic that `describe_topics` has described, as `topic_id` gives it."""
+    given = str(described.get("topic_id") or "")
     # All zeros, or nothing at all, is the protocol's "no id".
     return given if given.strip("0-") else None
 

@@ -1,5 +1,6 @@
 """What drift detection reads and keeps, on a real Postgres."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,20 +9,21 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from monitor.domain.alert import Alert, AlertState
+from monitor.storage.accounting import accounting
 from monitor.storage.alerts import change_state, find_alerts, raise_alert
 from monitor.storage.closed_minutes import ClosedMinute, closed_minutes, late_verdicts
 from monitor.storage.drift_store import load_states, save_fold
 from monitor.storage.engine import LedgerRefused, snapshot, transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.outbox import claim_deliveries, mark_delivered, mark_failed
-from monitor.storage.partition_ends import note_ends, positions
+from monitor.storage.partition_positions import Position, note_soundings, positions
 from monitor.storage.recount import recount
 from monitor.storage.segment_keys import SegmentKey
 from monitor.storage.subscriptions import find_subscriptions, unsubscribe
 from monitor.storage.tables import alert_transitions, outbox
 from monitor.wire import alert_to_json
 from tests.examples.alerts import RULES, alert, subscribed
-from tests.examples.assessments import NOON, TOPIC, VERSION, assessment, dead_letter, trace
+from tests.examples.assessments import NOON, TOPIC, VERSION, assessment, dead_letter, origin, trace
 
 MINUTE = timedelta(minutes=1)
 LATENESS = timedelta(seconds=30)
@@ -30,6 +32,11 @@ KEY = SegmentKey(segment=trace("any").segment, evaluator="faithfulness", judge_v
 
 def at(minutes: int) -> datetime:
     return NOON + minutes * MINUTE
+
+
+def known(engine: Engine) -> Sequence[Position]:
+    with snapshot(engine) as connection:
+        return positions(connection)
 
 
 def fold_first(engine: Engine, *alerts: Alert) -> None:
@@ -84,8 +91,8 @@ def test_a_minute_stays_open_while_its_traces_may_wait_in_another_partition(engi
 def test_no_minute_is_closed_before_anything_came_from_a_partition_that_has_traces(
     engine: Engine, ledger: Ledger
 ) -> None:
-    # After an outage the first partition is caught up with, before anything comes from the other two.
-    note_ends(engine, TOPIC, {0: 10, 1: 2, 2: 0})
+    # The first partition is caught up with before anything comes from the second; the others are empty.
+    note_soundings(engine, TOPIC, {0: range(10), 1: range(2), 2: range(0), 3: range(7, 7)})
     ledger.record([assessment(number, end=10, seconds_past_noon=60.0 * number) for number in range(10)])
     assert closed_minutes(engine, lateness=LATENESS) == {}
     ledger.record([assessment(0, trace_id="p1-0", partition=1, end=2, seconds_past_noon=120)])
@@ -98,24 +105,42 @@ def test_a_partition_that_was_caught_up_with_holds_minutes_open_once_it_has_more
     engine: Engine, ledger: Ledger
 ) -> None:
     ledger.record([assessment(0, trace_id="p1-0", partition=1, end=1, seconds_past_noon=90)])
-    note_ends(engine, TOPIC, {0: 10, 1: 5})
+    note_soundings(engine, TOPIC, {0: range(10), 1: range(5)})
     ledger.record([assessment(number, end=10, seconds_past_noon=60.0 * number) for number in range(10)])
     assert [minute.minute for minute in closed_minutes(engine, lateness=LATENESS)[KEY]] == [at(0)]
 
 
-def test_an_end_that_is_told_late_takes_nothing_back(engine: Engine, ledger: Ledger) -> None:
-    note_ends(engine, TOPIC, {0: 10, 1: 2})
-    note_ends(engine, TOPIC, {0: 9, 1: 3})
-    with snapshot(engine) as connection:
-        assert {each.partition: each.end for each in positions(connection)} == {0: 10, 1: 3}
+def test_a_partition_with_nothing_but_dead_letters_says_nothing_of_time(engine: Engine, ledger: Ledger) -> None:
+    events = [assessment(number, seconds_past_noon=60.0 * number) for number in range(3)]
+    ledger.record(events, [dead_letter(0, partition=1, end=2)])
+    assert closed_minutes(engine, lateness=LATENESS) == {}
+    ledger.record([], [dead_letter(1, partition=1, end=2)])
+    assert len(closed_minutes(engine, lateness=LATENESS)[KEY]) == 1
 
 
-def test_an_earlier_life_of_the_topic_holds_nothing_open(engine: Engine, ledger: Ledger) -> None:
-    note_ends(engine, f"{TOPIC}@life-before", {0: 100, 1: 100})
-    note_ends(engine, f"{TOPIC}@life-now", {0: 3})
-    note_ends(engine, "rag.other.v1", {0: 0})
-    with snapshot(engine) as connection:
-        assert {each.log for each in positions(connection)} == {f"{TOPIC}@life-now", "rag.other.v1"}
+def test_a_sounding_that_comes_late_takes_nothing_back(engine: Engine, ledger: Ledger) -> None:
+    note_soundings(engine, TOPIC, {0: range(10), 1: range(1, 2)})
+    note_soundings(engine, TOPIC, {0: range(9), 1: range(3)})
+    assert {each.partition: (each.next_offset, each.ending) for each in known(engine)} == {0: (0, 10), 1: (1, 3)}
+
+
+def test_soundings_leave_the_accounting_as_it_was(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([assessment(0, end=3)])
+    before = accounting(engine)
+    note_soundings(engine, TOPIC, {0: range(10), 1: range(10)})
+    assert accounting(engine) == before
+    assert recount(engine) == []
+
+
+def test_only_the_life_that_was_sounded_last_is_waited_for(engine: Engine, ledger: Ledger) -> None:
+    unsounded = replace(origin(5, end=9), topic_id="in-no-sounding")
+    ledger.record([replace(assessment(5, seconds_past_noon=0), origin=unsounded)])
+    assert {each.log for each in known(engine)} == {unsounded.log}
+    note_soundings(engine, f"{TOPIC}@now", {0: range(3)})
+    note_soundings(engine, f"{TOPIC}@before", {0: range(100), 1: range(100)})
+    note_soundings(engine, "rag.other.v1", {0: range(0)})
+    note_soundings(engine, f"{TOPIC}@now", {0: range(4), 1: range(1)})
+    assert {each.log for each in known(engine)} == {f"{TOPIC}@now", "rag.other.v1"}
 
 
 def test_who_is_not_waited_for_holds_no_minute_open(engine: Engine, ledger: Ledger) -> None:
@@ -123,12 +148,6 @@ def test_who_is_not_waited_for_holds_no_minute_open(engine: Engine, ledger: Ledg
     ledger.record([assessment(0, trace_id="p1-0", partition=1, end=3, seconds_past_noon=0)])
     assert closed_minutes(engine, lateness=LATENESS) == {}
     assert len(closed_minutes(engine, lateness=LATENESS, waited_for=lambda _: ())[KEY]) == 1
-
-
-def test_a_partition_with_nothing_but_dead_letters_holds_no_minute_open(engine: Engine, ledger: Ledger) -> None:
-    events = [assessment(number, seconds_past_noon=60.0 * number) for number in range(3)]
-    ledger.record(events, [dead_letter(0, partition=1, end=9)])
-    assert len(closed_minutes(engine, lateness=LATENESS)[KEY]) == 1
 
 
 def test_segments_close_by_their_own_clock(engine: Engine, ledger: Ledger) -> None:

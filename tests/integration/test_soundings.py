@@ -3,32 +3,36 @@
 import gc
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka.admin import OffsetSpec
+from kafka.structs import OffsetAndTimestamp
 from sqlalchemy import Engine
 
 from monitor.config import KafkaSettings, PostgresSettings, Settings, to_environment
 from monitor.domain.errors import StreamUnavailable
-from monitor.domain.trace import Origin
+from monitor.domain.trace import Origin, topic_log
 from monitor.domain.verdict import Assessment
 from monitor.embedded.ports import free_port
 from monitor.services.soundings import Soundings
 from monitor.storage.closed_minutes import closed_minutes
 from monitor.storage.engine import snapshot
-from monitor.storage.partition_ends import positions
-from monitor.storage.tables import intake
-from monitor.streaming.ends import TopicEnds
+from monitor.storage.partition_positions import positions
+from monitor.streaming.extents import Extents, TopicExtents
 from monitor.streaming.producer import Producer
 from monitor.streaming.topics import topic_id
 from monitor.wire import encode_assessment, encode_trace
 from tests.examples.assessments import assessment, trace
 from tests.integration.test_sidecar import SECONDS, eventually
+from tests.kafka.server import ApacheKafka
 from tests.support.processes import worker
 
 EACH = 10
@@ -72,6 +76,11 @@ def came_from(engine: Engine) -> list[int]:
         return sorted(each.partition for each in positions(connection) if each.next_offset)
 
 
+def sounded(engine: Engine) -> list[tuple[str, int, int]]:
+    with snapshot(engine) as connection:
+        return [(each.log, each.partition, each.ending) for each in positions(connection)]
+
+
 def closed(engine: Engine) -> list[int]:
     """Verdicts in each closed minute."""
     return [minute.total for minutes in closed_minutes(engine, lateness=LATENESS).values() for minute in minutes]
@@ -92,15 +101,82 @@ def test_the_ledger_worker_knows_what_waits_in_partitions_that_nothing_came_from
     eventually(lambda: closed(engine) == [2] * (EACH - 2))
 
 
-def test_the_ends_of_a_topic_are_told_again_and_again(kafka_settings: KafkaSettings) -> None:
-    with closing(TopicEnds(kafka_settings, kafka_settings.traces_topic)) as ends:
-        assert ends.read() == {0: 0, 1: 0, 2: 0}
+def test_what_lies_in_a_topic_is_told_again_and_again(kafka_settings: KafkaSettings) -> None:
+    name = kafka_settings.traces_topic
+    life = topic_id(kafka_settings, name)
+    empty = Extents(log=topic_log(name, life), offsets=dict.fromkeys(range(3), range(0)))
+    with closing(TopicExtents(kafka_settings, name)) as topic:
+        assert topic.read() == empty
         send_traces(kafka_settings, 1, 3)
-        assert ends.read() == {0: 0, 1: 3, 2: 0}
-        ends.close()
-        assert ends.read() == {0: 0, 1: 3, 2: 0}
-    with closing(TopicEnds(kafka_settings, "no-such-topic")) as ends:
-        assert ends.read() == {}
+        filled = replace(empty, offsets={**empty.offsets, 1: range(3)})
+        assert topic.read() == filled
+        topic.close()
+        assert topic.read() == filled
+    with closing(TopicExtents(kafka_settings, "no-such-topic")) as topic, pytest.raises(StreamUnavailable):
+        topic.read()
+
+
+@pytest.mark.apache_kafka
+def test_records_that_have_expired_are_not_there(kafka_settings: KafkaSettings) -> None:
+    send_traces(kafka_settings, 2, 5)
+    place = TopicPartition(kafka_settings.traces_topic, 2)
+    with closing(KafkaAdminClient(bootstrap_servers=kafka_settings.bootstrap_servers)) as admin:
+        admin.delete_records({place: 3})
+    with closing(TopicExtents(kafka_settings, kafka_settings.traces_topic)) as topic:
+        assert topic.read().offsets == {0: range(0), 1: range(0), 2: range(3, 5)}
+
+
+@pytest.mark.apache_kafka
+# kafka-python leaves the sockets of refused connections to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_first_question_after_an_outage_is_answered(
+    kafka_settings: KafkaSettings, apache_kafka: ApacheKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, logger="kafka")  # pytest would keep the lines, and the sockets with them
+    with closing(TopicExtents(kafka_settings, kafka_settings.traces_topic)) as topic:
+        before = topic.read()
+        apache_kafka.stop()
+        # The client meanwhile tries in vain to connect, each time after a longer pause.
+        time.sleep(15)
+        apache_kafka.start()
+        assert topic.read() == before
+    gc.collect()
+
+
+class Brokers:
+    """An admin client of brokers of which one is away: no test here can have several."""
+
+    def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
+        partitions = [{"partition_index": number, "leader_id": leader} for number, leader in ((0, 1), (1, -1))]
+        return [{"name": names[0], "error_code": 0, "topic_id": None, "partitions": partitions}]
+
+    def list_partition_offsets(self, specs: dict[TopicPartition, OffsetSpec], *, timeout_ms: int) -> dict[Any, Any]:
+        assert timeout_ms == 5000
+        offsets = {OffsetSpec.EARLIEST: 2, OffsetSpec.LATEST: 9}
+        return {place: OffsetAndTimestamp(offsets[spec], -1, -1) for place, spec in specs.items()}
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_partition_without_a_leader_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.streaming.extents.connect", lambda *_, **__: Brokers())
+    assert TopicExtents(KafkaSettings(), "topic").read() == Extents(log="topic", offsets={0: range(2, 9)})
+
+
+def test_a_connection_that_does_not_answer_is_replaced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(Brokers):
+        def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
+            if self is made[0] and asked.append(names) is None and len(asked) > 1:
+                raise RuntimeError("the selector is closed")
+            return super().describe_topics(names)
+
+    made: list[Gone] = []
+    asked: list[list[str]] = []
+    monkeypatch.setattr("monitor.streaming.extents.connect", lambda *_, **__: made.append(Gone()) or made[-1])
+    topic = TopicExtents(KafkaSettings(), "topic")
+    assert topic.read() == topic.read()
+    assert len(made) == 2
 
 
 # kafka-python leaves the sockets of refused connections to the garbage collector.
@@ -108,35 +184,38 @@ def test_the_ends_of_a_topic_are_told_again_and_again(kafka_settings: KafkaSetti
 def test_without_a_broker_verdicts_do_not_wait(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="kafka")  # pytest would keep the lines, and the sockets with them
     caplog.set_level(logging.WARNING, logger="monitor")
-    ends = TopicEnds(KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}"), "topic", deadline_seconds=0.5)
+    nowhere = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
+    topic = TopicExtents(nowhere, "topic", deadline_seconds=0.5)
     before = threading.active_count()
-    with pytest.raises(StreamUnavailable, match="end of topic"):
-        ends.read()
+    with pytest.raises(StreamUnavailable, match="offsets of topic"):
+        topic.read()
     assert threading.active_count() == before
-    Soundings(engine, ends, log="topic").take()
-    assert "the ends of the traces topic are not known" in caplog.text
-    with snapshot(engine) as connection:
-        assert connection.execute(intake.select()).all() == []
+    Soundings(engine, topic).take()
+    assert "what lies in the traces topic is not known" in caplog.text
+    assert sounded(engine) == []
     gc.collect()
 
 
-def test_a_broker_that_does_not_answer_is_left_alone_for_a_while(engine: Engine) -> None:
-    asked = 0
+class Away:
+    """Answers not before the third question."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def read(self) -> Extents:
+        self.asked += 1
+        if self.asked < 3:
+            raise StreamUnavailable("away")
+        return Extents(log="topic", offsets={0: range(7)})
+
+
+def test_a_broker_that_does_not_answer_is_asked_ever_more_seldom(engine: Engine) -> None:
     clock = {"now": 0.0}
-
-    class Away:
-        def read(self) -> dict[int, int]:
-            nonlocal asked
-            asked += 1
-            if asked == 1:
-                raise StreamUnavailable("away")
-            return {0: 7}
-
-    soundings = Soundings(engine, Away(), log="topic", clock=lambda: clock["now"])
-    for clock["now"] in (0.0, 1.0, 29.0):
+    away = Away()
+    soundings = Soundings(engine, away, clock=lambda: clock["now"])
+    for clock["now"], asked in ((0.0, 1), (0.9, 1), (1.0, 2), (2.9, 2)):
         soundings.take()
-        assert asked == 1
-    clock["now"] = 30.0
+        assert (away.asked, sounded(engine)) == (asked, [])
+    clock["now"] = 3.0
     soundings.take()
-    with snapshot(engine) as connection:
-        assert [(each.log, each.partition, each.end) for each in positions(connection)] == [("topic", 0, 7)]
+    assert sounded(engine) == [("topic", 0, 7)]

@@ -34,6 +34,7 @@ from monitor.storage.tables.history import (
     payloads,
     receipt_ranges,
     segments,
+    soundings,
     topics,
     verdict_rows,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "silences",
     "slice_rollups",
     "slice_states",
+    "soundings",
     "subscriptions",
     "topics",
     "traces",

@@ -243,6 +243,18 @@ intake = Table(
     postgresql_with=UPDATED_IN_PLACE,
 )
 
+soundings = Table(
+    "soundings",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("beginning", BigInteger, nullable=False),
+    Column("ending", BigInteger, nullable=False),
+    moment("sounded_at"),
+    comment="Which offsets Kafka had in a partition of the traces topic when the ledger worker last asked.",
+    postgresql_with=UPDATED_IN_PLACE,
+)
+
 dead_letters = Table(
     "dead_letters",
     metadata,

@@ -1,11 +1,13 @@
 """Whom detectors wait for, and for how long: the time that passes is the test's."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import pytest
 
 from monitor.services.backlog import Backlog
-from monitor.storage.partition_ends import Position
+from monitor.storage.partition_positions import Position
+from tests.examples.assessments import NOON
 
 
 class Clock:
@@ -28,11 +30,17 @@ def backlog(clock: Clock) -> Backlog:
     return Backlog(patience=timedelta(seconds=100), clock=clock)
 
 
-def waited_for(backlog: Backlog, *offsets: int, end: int = 1000) -> list[int]:
-    """Partitions, of which the ledger has come to these offsets, that are waited for."""
+def at(minutes: int) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def waited_for(backlog: Backlog, *offsets: int, reached: Sequence[int] | None = None, ending: int = 1000) -> list[int]:
+    """Partitions, of which the ledger has come to these offsets, that are waited for; event time goes with them."""
     places = [
-        Position(log="rag.traces.v1", partition=number, next_offset=offset, end=end, newest_event_time=None)
-        for number, offset in enumerate(offsets)
+        Position(
+            log="rag.traces.v1", partition=number, next_offset=offset, ending=ending, newest_event_time=at(event_time)
+        )
+        for number, (offset, event_time) in enumerate(zip(offsets, reached or offsets, strict=True))
     ]
     return [each.partition for each in backlog.waited_for(places)]
 
@@ -41,25 +49,48 @@ def test_who_is_behind_is_waited_for_and_nobody_else(backlog: Backlog) -> None:
     assert waited_for(backlog, 0, 999, 1000) == [0, 1]
 
 
-def test_patience_ends_when_the_others_got_on_for_long(backlog: Backlog, clock: Clock) -> None:
-    for offset in range(20):
-        waited = [0, 1] if offset * 5 < 100 else [0]
-        assert waited_for(backlog, offset, 7) == waited
+def test_patience_ends_when_the_others_got_on_for_long(
+    backlog: Backlog, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for offset in range(30):
+        assert waited_for(backlog, offset, 7) == ([0, 1] if offset * 5 < 100 else [0])
         clock.now += 5
-    assert waited_for(backlog, 20, 7) == [0]
+    (said,) = caplog.records
+    assert (said.message.partition(":")[0], said.partition) == ("a partition is waited for no longer", 1)  # type: ignore[attr-defined] # an extra
     # It comes once more, and is waited for again.
-    assert waited_for(backlog, 20, 8) == [0, 1]
+    assert waited_for(backlog, 30, 8) == [0, 1]
 
 
-def test_an_outage_of_all_exhausts_nobodys_patience(backlog: Backlog, clock: Clock) -> None:
-    assert waited_for(backlog, 5, 5) == [0, 1]
+def test_an_outage_of_all_takes_nobodys_patience(backlog: Backlog, clock: Clock) -> None:
     for _ in range(50):
+        assert waited_for(backlog, 5, 5, 1000) == [0, 1]
         clock.now += 60
-        assert waited_for(backlog, 5, 5) == [0, 1]
-    # The first arrival after it counts as a tenth of the patience, however long it took to come.
+    # The first one is back, and gets on.
+    for offset in range(6, 15):
+        clock.now += 10
+        assert waited_for(backlog, offset, 5, 1000) == [0, 1]
+    clock.now += 10
+    assert waited_for(backlog, 15, 5, 1000) == [0]
+
+
+def test_the_only_one_that_is_behind_is_not_waited_for_for_ever(backlog: Backlog, clock: Clock) -> None:
+    for _ in range(10):
+        assert waited_for(backlog, 1000, 5) == [1]
+        clock.now += 10
+    assert waited_for(backlog, 1000, 5) == []
+
+
+def test_who_sends_what_says_nothing_of_time_is_not_waited_for_for_ever(backlog: Backlog, clock: Clock) -> None:
+    for offset in range(10):
+        assert waited_for(backlog, offset, offset, reached=(offset, 5)) == [0, 1]
+        clock.now += 10
+    assert waited_for(backlog, 10, 10, reached=(10, 5)) == [0]
+
+
+def test_who_was_asleep_has_not_waited_all_the_time(backlog: Backlog, clock: Clock) -> None:
+    waited_for(backlog, 5, 5)
+    clock.now += 3600
     assert waited_for(backlog, 6, 5) == [0, 1]
-    clock.now += 9
-    assert waited_for(backlog, 7, 5) == [0, 1]
 
 
 def test_who_caught_up_has_all_patience_again(backlog: Backlog, clock: Clock) -> None:
@@ -67,7 +98,7 @@ def test_who_caught_up_has_all_patience_again(backlog: Backlog, clock: Clock) ->
         waited_for(backlog, offset, 7)
         clock.now += 10
     assert waited_for(backlog, 11, 7) == [0]
-    assert waited_for(backlog, 12, 7, end=7) == []
+    assert waited_for(backlog, 12, 7, ending=7) == []
     clock.now += 10
     assert waited_for(backlog, 13, 7) == [0, 1]
 
