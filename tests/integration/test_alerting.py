@@ -47,7 +47,7 @@ from tests.support.topic_reader import read_all
 from tests.support.webhooks import HoldingReceiver
 
 DRIFT = DriftSettings(baseline_verdicts=300, allowed_lateness_seconds=0)
-ALERTS = AlertSettings(allow_private_targets=True, encryption_keys=KEYS, deadline_seconds=2, poll_seconds=0.05)
+ALERTS = AlertSettings(allow_private_targets=True, encryption_keys=KEYS, deadline_seconds=20, poll_seconds=0.05)
 PER_MINUTE = 20
 
 
@@ -303,7 +303,7 @@ def producer(kafka_settings: KafkaSettings) -> Iterator[Producer]:
 
 @pytest.fixture
 def deliver(engine: Engine, producer: Producer, kafka_settings: KafkaSettings) -> Callable[..., Heard]:
-    """Runs a delivery worker until a condition on the outbox holds, or fails after 30 s."""
+    """Runs a delivery worker until a condition on the outbox holds, or fails after 60 s."""
 
     def run(until: Callable[[dict[str, str]], bool], settings: AlertSettings = ALERTS) -> Heard:
         heard = Heard()
@@ -349,7 +349,7 @@ async def _deliver(
             clock=clock,
         )
         worker = asyncio.create_task(delivery.run(stop))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not until(await asyncio.to_thread(outcomes, engine)):
                 await asyncio.wait([worker], timeout=0.05)
         stop.set()
