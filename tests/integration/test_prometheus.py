@@ -45,7 +45,7 @@ def promtool(*arguments: str) -> str:
 
 
 def test_the_rules_are_what_promtool_says_and_do_what_their_tests_say() -> None:
-    assert "14 rules found" in promtool("check", "rules", FILE.name)
+    assert "15 rules found" in promtool("check", "rules", FILE.name)
     assert "SUCCESS" in promtool("test", "rules", "groundwatch.rules.test.yml")
     assert "valid prometheus config" in promtool("check", "config", "prometheus.yml")
 
@@ -56,6 +56,7 @@ def speak(instruments: Instruments) -> None:
     instruments.assessed(assessment(0))
     instruments.alert_raised(alert())
     instruments.evidence(trace("any").segment, 8.9, threshold=9.9)
+    instruments.late_verdicts(trace("any").segment, 4)
     instruments.queue_lag("rag.traces.v1", 5)
     instruments.dead_letter(DeadLetterReason.NOT_JSON)
     instruments.pool_server("http://pool:8000/v1", permits=1, circuit_open=False)
