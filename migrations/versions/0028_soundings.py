@@ -21,9 +21,9 @@ def upgrade() -> None:
         sa.Column("topic", sa.Text(), primary_key=True),
         sa.Column("partition", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("beginning", sa.BigInteger(), nullable=False),
-        sa.Column("ending", sa.BigInteger(), nullable=False),
+        sa.Column("ending", sa.BigInteger()),
         sa.Column("sounded_at", sa.DateTime(timezone=True), nullable=False),
-        comment="Which offsets Kafka had in a partition of the traces topic when the ledger worker last asked.",
+        comment="Which offsets Kafka had in a partition of the traces topic when last asked; null: it did not say.",
         postgresql_with={"fillfactor": 70},
     )
 

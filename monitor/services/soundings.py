@@ -12,17 +12,19 @@ from typing import Protocol
 
 from monitor.domain.errors import StreamUnavailable
 from monitor.storage.engine import LedgerEngine
-from monitor.storage.partition_positions import note_soundings
+from monitor.storage.partition_positions import forget_soundings, note_soundings
 from monitor.streaming.extents import Extents
 
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 60.0
+_LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Asked(Protocol):
     """Knows what lies in a topic: `monitor.streaming.extents.TopicExtents`."""
+
+    topic: str
 
     def read(self) -> Extents:
         """As Kafka says now; raises StreamUnavailable."""
@@ -46,7 +48,10 @@ class Soundings:
         self._pause = _FIRST_PAUSE_SECONDS
 
     def take(self) -> None:
-        """Ask Kafka and tell the ledger. Where Kafka does not answer, verdicts do not wait: it is asked again later.
+        """Ask Kafka and tell the ledger.
+
+        Where Kafka does not answer, the ledger is told that nobody knows, and what is to be written need not wait for
+        longer: Kafka is asked again a second later, then more seldom.
 
         Raises:
             LedgerUnavailable: nothing was kept.
@@ -57,9 +62,10 @@ class Soundings:
             there = self._traces.read()
         except StreamUnavailable as error:
             logger.warning(
-                "what lies in the traces topic is not known: after an outage, verdicts may be late for detectors",
+                "what lies in the traces topic is not known: detectors wait for traces that may lie there",
                 extra={"error": str(error), "pause": self._pause},
             )
+            forget_soundings(self._engine, self._traces.topic)
             self._not_before = self._clock() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
         else:

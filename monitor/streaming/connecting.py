@@ -4,6 +4,7 @@ By itself it would knock at a door that stays shut until its deadline, several t
 that the deadline has passed.
 """
 
+import ssl
 from typing import Any
 
 from kafka.errors import KafkaConnectionError
@@ -48,7 +49,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc] # kafka-python 
         return connection
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
-        """As kafka-python's, which leaves the socket open where the handshake fails."""
+        """As kafka-python's, whose handshakes have no deadline, and leave the socket open where they fail."""
         sock = await create_connection(
             self._net,
             node.host,
@@ -62,7 +63,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc] # kafka-python 
             _Tls(self._net, sock, host=node.host, **tls) if self.ssl_enabled else _Tcp(self._net, sock, node.host)
         )
         try:
-            await transport.handshake()
+            await transport.shake_hands(timeout_at)
         except Exception as error:
             transport.abort(error)
             raise KafkaConnectionError(f"Handshake failed: {error}") from error
@@ -92,8 +93,18 @@ class _HearsOut(KafkaTCPTransport):  # type: ignore[misc] # likewise
 
 
 class _Tcp(_HearsOut):
-    pass
+    async def shake_hands(self, timeout_at: float | None) -> None:  # noqa: ARG002 - there is none to wait for
+        await self.handshake()
 
 
 class _Tls(_HearsOut, KafkaSSLTransport):  # type: ignore[misc] # likewise
-    pass
+    async def shake_hands(self, timeout_at: float | None) -> None:
+        while True:
+            try:
+                self._sock.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._net.wait_read(self._sock, timeout_at=timeout_at)
+            except ssl.SSLWantWriteError:
+                await self._net.wait_write(self._sock, timeout_at=timeout_at)
+            else:
+                return

@@ -17,6 +17,9 @@ from monitor.domain.errors import InvalidSettings, StreamUnavailable
 from monitor.streaming.connecting import Connections
 from monitor.streaming.refusal import Refused
 
+_SETUP_MS = 10_000
+"""For a connection and its handshakes, as kafka-python has it; never more than the deadline."""
+
 _connections: WeakKeyDictionary[Any, Connections] = WeakKeyDictionary()
 
 
@@ -33,7 +36,8 @@ def connect(kind: Callable[..., Any], settings: KafkaSettings, *, deadline_secon
 
     def open_client(**configuration: Any) -> KafkaNetClient:
         net = NetworkSelector(**configuration)
-        connections = Connections(net, **configuration)
+        setup = {"socket_connection_setup_timeout_ms": min(_SETUP_MS, int(deadline_seconds * 1000))}
+        connections = Connections(net, **{**configuration, **setup})
         opened.append((KafkaNetClient(net=net, manager=connections), connections))
         return opened[-1][0]
 

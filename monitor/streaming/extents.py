@@ -1,5 +1,6 @@
 """Which offsets a topic's partitions have, asked again and again over one connection."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from monitor.domain.trace import topic_log
 from monitor.streaming.connection import connect, refusal
 from monitor.streaming.topics import life_of
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extents:
@@ -21,25 +24,28 @@ class Extents:
 
     Attributes:
         log: the topic, in this life of it: see `Origin.log`.
-        offsets: of the records that there are, by partition; partitions that have no leader now are not there.
+        offsets: of the records that there are, by partition; None where no leader is there to say.
     """
 
     log: str
-    offsets: Mapping[int, range]
+    offsets: Mapping[int, range | None]
 
 
 class TopicExtents:
     """Asks for one topic's extents. It connects when first asked; call from one thread at a time.
 
+    Attributes:
+        topic: its name.
+
     Args:
         settings: where Kafka is.
-        topic: its name.
+        topic: likewise.
         deadline_seconds: for each of connecting, the partitions, their beginnings and their ends.
     """
 
     def __init__(self, settings: KafkaSettings, topic: str, *, deadline_seconds: float = 5.0) -> None:
         self._settings = settings
-        self._topic = topic
+        self.topic = topic
         self._deadline_seconds = deadline_seconds
         self._admin: Any = None
 
@@ -64,7 +70,10 @@ class TopicExtents:
         """Leave Kafka; the next question connects again."""
         admin, self._admin = self._admin, None
         if admin is not None:
-            admin.close()
+            try:
+                admin.close()
+            except Exception as error:  # noqa: BLE001 - what is left of a connection that failed is worth no verdict
+                logger.debug("a connection to Kafka was not closed in order", extra={"error": str(error)})
 
     def _read(self) -> Extents:
         try:
@@ -79,23 +88,24 @@ class TopicExtents:
             return self._ask(self._admin)
         # Besides KafkaError: what a client says whose connection is gone, and of files for TLS that are being changed.
         except Exception as error:
-            told = f"offsets of {self._topic}: {refusal(self._admin) or error or type(error).__name__}"
+            told = f"offsets of {self.topic}: {refusal(self._admin) or error or type(error).__name__}"
             self.close()
             raise StreamUnavailable(told) from error
 
     def _ask(self, admin: KafkaAdminClient) -> Extents:
-        (topic,) = admin.describe_topics([self._topic])
+        (topic,) = admin.describe_topics([self.topic])
         if topic["error_code"]:
-            raise for_code(topic["error_code"])(self._topic)
+            raise for_code(topic["error_code"])(self.topic)
         led = [
-            TopicPartition(self._topic, each["partition_index"])
+            TopicPartition(self.topic, each["partition_index"])
             for each in topic["partitions"]
             if each["leader_id"] >= 0
         ]
+        unknown = dict.fromkeys(int(each["partition_index"]) for each in topic["partitions"])
         begins, ends = (self._offsets(admin, led, spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
         return Extents(
-            log=topic_log(self._topic, life_of(topic)),
-            offsets={place.partition: range(begins[place], ends[place]) for place in led},
+            log=topic_log(self.topic, life_of(topic)),
+            offsets={**unknown, **{place.partition: range(begins[place], ends[place]) for place in led}},
         )
 
     def _offsets(

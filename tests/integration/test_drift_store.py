@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text
 
 from monitor.domain.alert import Alert, AlertState
 from monitor.storage.accounting import accounting
@@ -16,7 +16,7 @@ from monitor.storage.drift_store import load_states, save_fold
 from monitor.storage.engine import LedgerRefused, snapshot, transaction
 from monitor.storage.ledger import Ledger
 from monitor.storage.outbox import claim_deliveries, mark_delivered, mark_failed
-from monitor.storage.partition_positions import Position, note_soundings, positions
+from monitor.storage.partition_positions import Position, forget_soundings, note_soundings, positions
 from monitor.storage.recount import recount
 from monitor.storage.segment_keys import SegmentKey
 from monitor.storage.subscriptions import find_subscriptions, unsubscribe
@@ -132,15 +132,42 @@ def test_soundings_leave_the_accounting_as_it_was(engine: Engine, ledger: Ledger
     assert recount(engine) == []
 
 
-def test_only_the_life_that_was_sounded_last_is_waited_for(engine: Engine, ledger: Ledger) -> None:
-    unsounded = replace(origin(5, end=9), topic_id="in-no-sounding")
-    ledger.record([replace(assessment(5, seconds_past_noon=0), origin=unsounded)])
-    assert {each.log for each in known(engine)} == {unsounded.log}
+def test_of_a_topic_made_anew_the_latest_life_counts_and_what_still_comes(engine: Engine, ledger: Ledger) -> None:
     note_soundings(engine, f"{TOPIC}@now", {0: range(3)})
     note_soundings(engine, f"{TOPIC}@before", {0: range(100), 1: range(100)})
     note_soundings(engine, "rag.other.v1", {0: range(0)})
     note_soundings(engine, f"{TOPIC}@now", {0: range(4), 1: range(1)})
     assert {each.log for each in known(engine)} == {f"{TOPIC}@now", "rag.other.v1"}
+    # A judge worker that was not started again says that it reads the life before.
+    stale = replace(origin(5, end=9), topic_id="before")
+    ledger.record([replace(assessment(5, seconds_past_noon=0), origin=stale)])
+    assert [each.partition for each in known(engine) if each.log == stale.log] == [0]
+    with engine.begin() as connection:
+        connection.execute(text("update intake set arrived_at = now() - interval '2 hours'"))
+    assert {each.log for each in known(engine)} == {f"{TOPIC}@now", "rag.other.v1"}
+
+
+def test_of_a_topic_that_nobody_asks_about_any_more_nothing_is_waited_for(engine: Engine, ledger: Ledger) -> None:
+    note_soundings(engine, "rag.renamed.v1", {0: range(5)})
+    with engine.begin() as connection:
+        connection.execute(text("update soundings set sounded_at = now() - interval '2 hours'"))
+    assert [each.log for each in known(engine)] == ["rag.renamed.v1"]
+    note_soundings(engine, TOPIC, {0: range(5)})
+    assert [each.log for each in known(engine)] == [TOPIC]
+
+
+def test_while_kafka_does_not_say_all_may_have_more(engine: Engine, ledger: Ledger) -> None:
+    ledger.record([assessment(number, seconds_past_noon=60.0 * number) for number in range(3)])
+    note_soundings(engine, TOPIC, {0: range(3), 1: range(0), 2: None})
+    assert [each.behind for each in known(engine)] == [False, False, True]
+    assert closed_minutes(engine, lateness=LATENESS) == {}
+    note_soundings(engine, TOPIC, {0: range(3), 1: range(0), 2: range(0)})
+    assert len(closed_minutes(engine, lateness=LATENESS)[KEY]) == 1
+    forget_soundings(engine, TOPIC)
+    assert [each.behind for each in known(engine)] == [True, True, True]
+    assert closed_minutes(engine, lateness=LATENESS) == {}
+    note_soundings(engine, TOPIC, {0: range(3), 1: range(0), 2: range(0)})
+    assert [each.ending for each in known(engine)] == [3, 0, 0]
 
 
 def test_who_is_not_waited_for_holds_no_minute_open(engine: Engine, ledger: Ledger) -> None:

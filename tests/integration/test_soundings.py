@@ -2,14 +2,16 @@
 
 import gc
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
@@ -71,12 +73,13 @@ def say(settings: KafkaSettings, assessments: Sequence[Assessment]) -> None:
             producer.send(settings.judgements_topic, b"k", encode_assessment(one)).result(SECONDS)
 
 
-def came_from(engine: Engine) -> list[int]:
+def come(engine: Engine) -> dict[int, int]:
+    """How far the ledger has come in each partition that something came from."""
     with snapshot(engine) as connection:
-        return sorted(each.partition for each in positions(connection) if each.next_offset)
+        return {each.partition: each.next_offset for each in positions(connection) if each.next_offset}
 
 
-def sounded(engine: Engine) -> list[tuple[str, int, int]]:
+def sounded(engine: Engine) -> list[tuple[str, int, int | None]]:
     with snapshot(engine) as connection:
         return [(each.log, each.partition, each.ending) for each in positions(connection)]
 
@@ -94,11 +97,12 @@ def test_the_ledger_worker_knows_what_waits_in_partitions_that_nothing_came_from
     settings = Settings(kafka=kafka_settings, postgres=PostgresSettings(url=postgres_url))
     exits.callback(worker("ledger", tmp_path, to_environment(settings)).kill)
     say(kafka_settings, judged(kafka_settings, 0))
-    eventually(lambda: came_from(engine) == [0])
+    eventually(lambda: come(engine) == {0: EACH})
+    assert [partition for _, partition, ending in sounded(engine) if ending] == [0, 1]
     assert closed(engine) == []
     say(kafka_settings, judged(kafka_settings, 1))
-    eventually(lambda: came_from(engine) == [0, 1])
-    eventually(lambda: closed(engine) == [2] * (EACH - 2))
+    eventually(lambda: come(engine) == {0: EACH, 1: EACH})
+    assert closed(engine) == [2] * (EACH - 2)
 
 
 def test_what_lies_in_a_topic_is_told_again_and_again(kafka_settings: KafkaSettings) -> None:
@@ -159,9 +163,9 @@ class Brokers:
         pass
 
 
-def test_a_partition_without_a_leader_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partition_without_a_leader_may_have_anything_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.streaming.extents.connect", lambda *_, **__: Brokers())
-    assert TopicExtents(KafkaSettings(), "topic").read() == Extents(log="topic", offsets={0: range(2, 9)})
+    assert TopicExtents(KafkaSettings(), "topic").read() == Extents(log="topic", offsets={0: range(2, 9), 1: None})
 
 
 def test_a_connection_that_does_not_answer_is_replaced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,15 +200,33 @@ def test_without_a_broker_verdicts_do_not_wait(engine: Engine, caplog: pytest.Lo
     gc.collect()
 
 
+# Likewise.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
+def test_a_broker_that_lets_in_and_says_nothing_has_a_deadline(
+    protocol: Literal["PLAINTEXT", "SSL"], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, logger="kafka")
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        settings = KafkaSettings(bootstrap_servers=address, security_protocol=protocol)
+        topic = TopicExtents(settings, "topic", deadline_seconds=0.5)
+        with ThreadPoolExecutor(1) as thread, pytest.raises(StreamUnavailable, match="offsets of topic"):
+            thread.submit(topic.read).result(SECONDS)
+    gc.collect()
+
+
 class Away:
-    """Answers not before the third question."""
+    """Answers the first question, and then not before the fourth."""
+
+    topic = "topic"
 
     def __init__(self) -> None:
         self.asked = 0
 
     def read(self) -> Extents:
         self.asked += 1
-        if self.asked < 3:
+        if self.asked in (2, 3):
             raise StreamUnavailable("away")
         return Extents(log="topic", offsets={0: range(7)})
 
@@ -213,9 +235,11 @@ def test_a_broker_that_does_not_answer_is_asked_ever_more_seldom(engine: Engine)
     clock = {"now": 0.0}
     away = Away()
     soundings = Soundings(engine, away, clock=lambda: clock["now"])
-    for clock["now"], asked in ((0.0, 1), (0.9, 1), (1.0, 2), (2.9, 2)):
+    soundings.take()
+    assert sounded(engine) == [("topic", 0, 7)]
+    for clock["now"], asked in ((0.0, 2), (0.9, 2), (1.0, 3), (2.9, 3)):
         soundings.take()
-        assert (away.asked, sounded(engine)) == (asked, [])
+        assert (away.asked, sounded(engine)) == (asked, [("topic", 0, None)])
     clock["now"] = 3.0
     soundings.take()
     assert sounded(engine) == [("topic", 0, 7)]

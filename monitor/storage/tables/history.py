@@ -249,9 +249,9 @@ soundings = Table(
     Column("topic", Text, primary_key=True),
     Column("partition", Integer, primary_key=True, autoincrement=False),
     Column("beginning", BigInteger, nullable=False),
-    Column("ending", BigInteger, nullable=False),
+    Column("ending", BigInteger),
     moment("sounded_at"),
-    comment="Which offsets Kafka had in a partition of the traces topic when the ledger worker last asked.",
+    comment="Which offsets Kafka had in a partition of the traces topic when last asked; null: it did not say.",
     postgresql_with=UPDATED_IN_PLACE,
 )
 

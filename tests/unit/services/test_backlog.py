@@ -61,16 +61,18 @@ def test_patience_ends_when_the_others_got_on_for_long(
     assert waited_for(backlog, 30, 8) == [0, 1]
 
 
-def test_an_outage_of_all_takes_nobodys_patience(backlog: Backlog, clock: Clock) -> None:
+def test_an_outage_of_all_leaves_everybody_most_of_their_patience(backlog: Backlog, clock: Clock) -> None:
+    for offset in range(5):
+        assert waited_for(backlog, offset, offset, 1000) == [0, 1]
+        clock.now += 10
     for _ in range(50):
         assert waited_for(backlog, 5, 5, 1000) == [0, 1]
         clock.now += 60
-    # The first one is back, and gets on.
-    for offset in range(6, 15):
-        clock.now += 10
+    # The first one is back, and gets on: the other has its patience, but for the half minute before.
+    for offset in range(6, 13):
         assert waited_for(backlog, offset, 5, 1000) == [0, 1]
-    clock.now += 10
-    assert waited_for(backlog, 15, 5, 1000) == [0]
+        clock.now += 10
+    assert waited_for(backlog, 13, 5, 1000) == [0]
 
 
 def test_the_only_one_that_is_behind_is_not_waited_for_for_ever(backlog: Backlog, clock: Clock) -> None:
@@ -80,11 +82,23 @@ def test_the_only_one_that_is_behind_is_not_waited_for_for_ever(backlog: Backlog
     assert waited_for(backlog, 1000, 5) == []
 
 
+def test_two_that_are_stuck_are_not_waited_for_for_ever(backlog: Backlog, clock: Clock) -> None:
+    # The third gets a record in every sixth poll.
+    for poll in range(30):
+        waited = waited_for(backlog, 5, 5, poll // 6, reached=(5, 5, poll // 6))
+        assert waited == ([0, 1, 2] if poll < 25 else [2])
+        clock.now += 5
+
+
 def test_who_sends_what_says_nothing_of_time_is_not_waited_for_for_ever(backlog: Backlog, clock: Clock) -> None:
     for offset in range(10):
         assert waited_for(backlog, offset, offset, reached=(offset, 5)) == [0, 1]
         clock.now += 10
     assert waited_for(backlog, 10, 10, reached=(10, 5)) == [0]
+    # That it was caught up with in between says nothing either.
+    assert waited_for(backlog, 11, 1000, reached=(11, 5)) == [0]
+    assert waited_for(backlog, 12, 999, reached=(12, 5)) == [0]
+    assert waited_for(backlog, 13, 999, reached=(13, 6)) == [0, 1]
 
 
 def test_who_was_asleep_has_not_waited_all_the_time(backlog: Backlog, clock: Clock) -> None:
@@ -93,14 +107,9 @@ def test_who_was_asleep_has_not_waited_all_the_time(backlog: Backlog, clock: Clo
     assert waited_for(backlog, 6, 5) == [0, 1]
 
 
-def test_who_caught_up_has_all_patience_again(backlog: Backlog, clock: Clock) -> None:
-    for offset in range(11):
-        waited_for(backlog, offset, 7)
-        clock.now += 10
-    assert waited_for(backlog, 11, 7) == [0]
-    assert waited_for(backlog, 12, 7, ending=7) == []
-    clock.now += 10
-    assert waited_for(backlog, 13, 7) == [0, 1]
+def test_an_end_that_is_not_known_may_be_far(backlog: Backlog) -> None:
+    place = Position(log="rag.traces.v1", partition=0, next_offset=7, ending=None)
+    assert backlog.waited_for([place]) == [place]
 
 
 def test_without_patience_nobody_is_waited_for(clock: Clock) -> None:
