@@ -132,7 +132,7 @@ def _sum_up_alone(connection: Connection, scope: Scope, hour: datetime) -> None:
     which = f"{scope.whose('s.tenant')} and {_UNKNOWN}"
     connection.execute(text(_PATIENCE))
     connection.execute(text(_WAIT), asked)
-    # A statement of its own: it sees what was waited for.
-    missing = f"select exists (select from segment_hours as s where s.hour = :hour and {which})"  # noqa: S608 - constants
+    # A statement of its own: it sees what was waited for. What is put in are constants; values are bound.
+    missing = f"select exists (select from segment_hours as s where s.hour = :hour and {which})"  # noqa: S608 - see above
     if connection.execute(text(missing), asked).scalar_one():
         connection.execute(text(_SUM_UP.format(which=which)), asked)

@@ -236,4 +236,4 @@ where not exists (
     select from verdict_rows as judged
     where judged.topic_id = said.topic_id and judged.partition = said.partition and judged."offset" = said."offset"
 )
-"""  # noqa: S608 - constants
+"""  # noqa: S608 - constants of this module are put in

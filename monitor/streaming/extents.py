@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +60,9 @@ class TopicExtents:
             StreamUnavailable: Kafka cannot be reached, did not let us in, does not know the topic, or did not answer.
         """
         if self._admin is not None:
-            try:
+            # A connection from before an outage may take half a minute to try again; a new one does at once.
+            with suppress(StreamUnavailable):
                 return self._read()
-            except StreamUnavailable:
-                # A connection from before an outage may take half a minute to try again; a new one does at once.
-                self.close()
         return self._read()
 
     def close(self) -> None:

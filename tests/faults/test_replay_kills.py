@@ -36,6 +36,7 @@ from tests.support.processes import command, worker
 TRACES = int(os.environ.get("GROUNDWATCH_REPLAY_TRACES", "300"))
 PATIENCE = DEADLINE + TRACES / 20
 KILLS = 2
+# Longer than the sender's pauses between chunks, so that it surely meets a broker that is away.
 AWAY_SECONDS = 15.0
 # Slow enough to be killed on the way.
 SLOWLY = TRACES / 40
@@ -170,7 +171,7 @@ def test_a_replay_goes_on_when_the_broker_is_back(judged: Child, replays: Replay
     apache_kafka.stop()
     at = replays.sent()
     assert at < TRACES, "stopped too late: all was sent"
-    time.sleep(AWAY_SECONDS)
+    time.sleep(AWAY_SECONDS)  # the outage itself: nothing can be waited for meanwhile
     apache_kafka.start()
     assert sender.wait(deadline_seconds=PATIENCE) == 0
     workers.wait_until(lambda: replays.judged() >= TRACES, deadline_seconds=PATIENCE)

@@ -47,6 +47,7 @@ def before(migration: Path) -> str:
     try:
         git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
     except subprocess.CalledProcessError:
+        # As where a history begins anew with the whole tree: no code before the migration is to be had.
         pytest.skip("its first commit is the history's first one")
     return commit
 

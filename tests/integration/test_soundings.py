@@ -140,8 +140,7 @@ def test_the_first_question_after_an_outage_is_answered(
     with closing(TopicExtents(kafka_settings, kafka_settings.traces_topic)) as topic:
         before = topic.read()
         apache_kafka.stop()
-        # The client meanwhile tries in vain to connect, each time after a longer pause.
-        time.sleep(15)
+        time.sleep(15)  # the outage itself: the client tries in vain to connect, each time after a longer pause
         apache_kafka.start()
         assert topic.read() == before
     gc.collect()

@@ -56,7 +56,7 @@ def test_patience_ends_when_the_others_got_on_for_long(
         assert waited_for(backlog, offset, 7) == ([0, 1] if offset * 5 < 100 else [0])
         clock.now += 5
     (said,) = caplog.records
-    assert (said.message.partition(":")[0], said.partition) == ("a partition is waited for no longer", 1)  # type: ignore[attr-defined] # an extra
+    assert (said.message.partition(":")[0], said.partition) == ("a partition is waited for no longer", 1)  # type: ignore[attr-defined] # logging sets what `extra` names
     # It comes once more, and is waited for again.
     assert waited_for(backlog, 30, 8) == [0, 1]
 
